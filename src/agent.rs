@@ -1,0 +1,1 @@
+//! The role on a host.

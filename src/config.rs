@@ -1,0 +1,1 @@
+//! Assembles the modules' Configs.

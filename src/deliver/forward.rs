@@ -1,0 +1,1 @@
+//! The spool's rows to a centre.

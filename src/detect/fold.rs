@@ -1,0 +1,1 @@
+//! Equal alerts become one with a count.
