@@ -123,6 +123,7 @@ pub struct AgentMetrics {
     pub last_acknowledged: IntGauge,
     pub certificate_expiry: IntGauge,
     pub degraded: IntGaugeVec,
+    pub file_nuls: IntCounter,
 }
 
 impl Default for AgentMetrics {
@@ -221,6 +222,10 @@ impl Default for AgentMetrics {
                 "degraded",
                 "1 while something does not work as it should.",
                 &["what"],
+            ),
+            file_nuls: m.counter(
+                "file_nul_bytes_total",
+                "NUL bytes skipped in log files: holes that a writer left, or the remains of a crash.",
             ),
             exposition: Exposition(m.registry),
         }

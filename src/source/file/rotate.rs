@@ -1,0 +1,360 @@
+//! What rotation does to files: contents that end in place, and the copies that were made of them.
+//!
+//! A copy is never taken for one by its first line alone: the bytes before a place that was read must be the same too,
+//! and its name must be one that a rotation would give.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::info;
+
+use crate::source::SourceError;
+use crate::source::file::Reader;
+use crate::source::file::identity::{self, Inode, Place};
+use crate::source::file::scan::Listings;
+use crate::source::file::tail::{self, Origin, Presence, Tail};
+
+/// A copy that shows up later than this after its original ended is a file of its own.
+const COPY_WITHIN: Duration = Duration::from_secs(60);
+/// Endings remembered; the oldest goes first.
+const ENDED_MAX: usize = 64;
+/// Files that begin alike for so long may do so by chance, as with a header; they are read whole once they differ.
+const ALIKE_BYTES: u64 = 4096;
+
+/// The content of a file that was replaced, for a copy of it that is found later.
+pub struct Ended {
+    base: PathBuf,
+    place: Place,
+    trail: Vec<(u64, u64)>,
+    at: Instant,
+}
+
+impl Ended {
+    pub fn is_fresh(&self) -> bool {
+        self.at.elapsed() < COPY_WITHIN
+    }
+
+    /// Returns where a copy is to be read from: what follows was never read of the original.
+    fn unread_of(&self, copy: &File) -> io::Result<Option<u64>> {
+        let length = copy.metadata()?.len();
+        if length >= self.place.offset {
+            return Ok(self.place.is_in(copy)?.then_some(self.place.offset));
+        }
+        // It ends before the last place: all of it was read, if it is one. How it begins has to do where no place is
+        // remembered that early.
+        let passed = self.trail.iter().rev().find(|(at, _)| *at <= length);
+        let (offset, before) = *passed.unwrap_or(&(0, identity::hash(b"")));
+        let place = Place {
+            offset,
+            before,
+            ..self.place
+        };
+        Ok((length > 0 && place.is_in(copy)?).then_some(length))
+    }
+}
+
+/// How a file and one that begins like it compare.
+enum Likeness {
+    /// All of it stands in the other.
+    Part(u64),
+    Differs,
+    /// The other is no longer what it was.
+    Stale,
+}
+
+impl Reader<'_> {
+    /// Decides where a new file is read from; false when it is a copy of one that is followed, so far.
+    pub fn judge(&mut self, tail: &mut Tail, head: u64) -> Result<bool, SourceError> {
+        if self.reclaim(tail)? {
+            return Ok(true);
+        }
+        let Some(file) = &tail.file else {
+            return Ok(false);
+        };
+        let unreadable = |error| tail.unreadable(error);
+        let mut from = None;
+        for ended in &self.ended {
+            if from.is_none()
+                && ended.is_fresh()
+                && identity::is_named_after(&tail.path, &ended.base)
+            {
+                from = ended.unread_of(file).map_err(unreadable)?;
+            }
+        }
+        if let Some(from) = from {
+            tail.begin_at(from)?;
+            return Ok(true);
+        }
+        let is_alike = |other: &&Tail| {
+            other.place().is_some_and(|place| place.head == head)
+                && other.offset > 0
+                && other.origin == Origin::Known
+                && identity::is_named_after(&tail.path, &other.base)
+        };
+        let alike: Vec<Inode> = self
+            .tails
+            .values()
+            .filter(is_alike)
+            .map(|other| other.inode)
+            .collect();
+        for of in alike {
+            let Some(other) = self.tails.get(&of) else {
+                continue;
+            };
+            match likeness(file, other).map_err(unreadable)? {
+                Likeness::Part(same) => {
+                    tail.origin = Origin::Twin { of, same };
+                    return Ok(false);
+                }
+                Likeness::Stale => {
+                    // Its turn comes first and finds what became of it, and of this one.
+                    self.queue(of);
+                    tail.is_queued = true;
+                    return Ok(false);
+                }
+                Likeness::Differs => (),
+            }
+        }
+        // Written over after it lost its name, and no copy: not what was asked for.
+        let is_foreign = tail.is_replaced && tail.presence == Presence::Left;
+        tail.origin = if is_foreign {
+            Origin::Skipped
+        } else {
+            Origin::Known
+        };
+        Ok(!is_foreign)
+    }
+
+    /// Whether a file that began as another does now has content of its own.
+    pub fn has_parted(&mut self, tail: &mut Tail) -> Result<bool, SourceError> {
+        let (Origin::Twin { of, same }, Some(file)) = (tail.origin, &tail.file) else {
+            return Ok(true);
+        };
+        let likeness = match self.tails.get(&of) {
+            Some(other) => likeness(file, other).map_err(|error| tail.unreadable(error))?,
+            None => Likeness::Differs,
+        };
+        match likeness {
+            Likeness::Part(same) => tail.origin = Origin::Twin { of, same },
+            Likeness::Stale => self.queue(of),
+            Likeness::Differs => {
+                let line = tail::last_line(file, same).map_err(|error| tail.unreadable(error))?;
+                tail.begin_at(if same <= ALIKE_BYTES { 0 } else { line })?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The content of `tail` was replaced. What was not read of it may stand in a copy, which then goes on with its
+    /// stream; the file itself begins anew.
+    pub fn end_life(&mut self, tail: &mut Tail, now: Instant) {
+        if let Some(place) = tail.place() {
+            let ended = Ended {
+                base: tail.base.clone(),
+                place,
+                trail: tail.trail.iter().copied().collect(),
+                at: now,
+            };
+            let copy = self.find_copy(tail, &ended, now);
+            info!(path = ?tail.path, read = place.offset, has_copy = copy.is_some(), "file was truncated");
+            match copy {
+                Some(copy) => {
+                    let than = copy.modified();
+                    self.adopt(copy, tail, place.offset);
+                    self.admit_newer(tail, than, &mut Listings::default(), now);
+                }
+                None => {
+                    self.ended.push(ended);
+                    let surplus = self.ended.len().saturating_sub(ENDED_MAX);
+                    self.ended.drain(..surplus);
+                }
+            }
+        }
+        tail.begin_again(now);
+    }
+
+    /// Finds the newest file that has all that was read of an ended content; settles those that have less.
+    fn find_copy(&mut self, original: &Tail, ended: &Ended, now: Instant) -> Option<Tail> {
+        let mut copies: Vec<(SystemTime, Inode, Option<PathBuf>)> = Vec::new();
+        let mut consider = |file: &File, inode, path| {
+            let from = ended.unread_of(file).ok().flatten();
+            let time = file.metadata().and_then(|meta| meta.modified());
+            if let (Some(from), Ok(time)) = (from, time)
+                && from == ended.place.offset
+            {
+                copies.push((time, inode, path));
+            }
+            from
+        };
+        let mut settled = Vec::new();
+        for tail in self.tails.values_mut() {
+            let is_twin = matches!(tail.origin, Origin::Twin { of, .. } if of == original.inode);
+            let is_open = is_twin || (tail.origin == Origin::Unknown && tail.id.is_none());
+            if !is_open
+                || !identity::is_named_after(&tail.path, &ended.base)
+                || tail.open().is_err()
+            {
+                continue;
+            }
+            let from = tail
+                .file
+                .as_ref()
+                .and_then(|file| consider(file, tail.inode, None));
+            if let Some(from) = from.filter(|from| *from < ended.place.offset) {
+                let _ = tail.begin_at(from); // stays as it is if it can't be read; its own turn tells
+                settled.push(tail.inode);
+            }
+        }
+        settled.into_iter().for_each(|inode| self.queue(inode));
+        let mut listings = Listings::default();
+        for name in &original.names {
+            for (inode, path) in listings.beside(name).unwrap_or_default() {
+                let is_known = self.tails.contains_key(inode) || *inode == original.inode;
+                if is_known || !identity::is_named_after(path, name) {
+                    continue;
+                }
+                if let Ok((file, _)) = tail::open(path) {
+                    consider(&file, *inode, Some(path.clone()));
+                }
+            }
+        }
+        let (_, inode, path) = copies.into_iter().max()?;
+        match path {
+            None => self.tails.remove(&inode),
+            Some(path) => {
+                let stream = Arc::clone(&original.stream);
+                let base = original.base.clone();
+                let mut tail = Tail::new(inode, path, base, original.entry, stream, now);
+                tail.presence = Presence::Left;
+                tail.open().ok().map(|()| tail)
+            }
+        }
+    }
+
+    /// Lets a copy go on with the stream of `original` at `offset`, and gives that a new one.
+    fn adopt(&mut self, mut copy: Tail, original: &mut Tail, offset: u64) {
+        if copy.stream.id != original.stream.id {
+            self.streams.remove(&copy.stream.id);
+        }
+        let name = std::mem::replace(&mut copy.name, original.name.clone());
+        copy.stream = Arc::clone(&original.stream);
+        copy.base = original.base.clone();
+        copy.entry = original.entry;
+        copy.id = None;
+        copy.caught_up = false;
+        if copy.begin_at(offset).is_err() {
+            copy.origin = Origin::Unknown; // its own turn tells why
+        }
+        original.stream = self.stream_of(&original.base, original.entry);
+        original.follows = Some(copy.inode);
+        copy.is_queued = false;
+        self.insert(copy);
+        self.forget(&name);
+    }
+
+    /// Admits files that have the name of a rotation of this one's path, that nobody knows, and that were written to
+    /// after `than`, when this path was last known: they came and went between two looks.
+    pub fn admit_newer(
+        &mut self,
+        tail: &Tail,
+        than: Option<SystemTime>,
+        listings: &mut Listings,
+        now: Instant,
+    ) {
+        let Some(than) = than else {
+            return;
+        };
+        let mut newer = Vec::new();
+        for name in tail::names_of(&tail.base) {
+            for (inode, path) in listings.beside(&name).unwrap_or_default() {
+                let is_known = self.tails.contains_key(inode) || *inode == tail.inode;
+                if is_known || !identity::is_rotation_of(path, &name) {
+                    continue;
+                }
+                let time = fs::metadata(path).and_then(|meta| meta.modified());
+                let (Ok(time), Ok((file, _))) = (time, tail::open(path)) else {
+                    continue;
+                };
+                let was_read = self.former.get(inode).is_some_and(|former| {
+                    identity::head_of(&file)
+                        .is_ok_and(|head| head.name(*inode, None).head == former.head)
+                });
+                if time > than && !was_read {
+                    newer.push((time, *inode, path.clone()));
+                }
+            }
+        }
+        newer.sort();
+        newer.dedup();
+        for (_, inode, path) in newer {
+            let stream = self.stream_of(&tail.base, tail.entry);
+            let mut missed = Tail::new(inode, path, tail.base.clone(), tail.entry, stream, now);
+            missed.presence = Presence::Left;
+            info!(path = ?missed.path, "file was rotated unseen");
+            self.insert(missed);
+        }
+    }
+
+    /// The original of some copies is gone: what they have beyond it is theirs.
+    pub fn release_twins(&mut self, original: &Tail) {
+        let mut released = Vec::new();
+        for tail in self.tails.values_mut() {
+            let Origin::Twin { of, same } = tail.origin else {
+                continue;
+            };
+            if of != original.inode || tail.open().is_err() {
+                continue;
+            }
+            let Some(file) = &tail.file else {
+                continue;
+            };
+            let has_all = original
+                .place()
+                .is_some_and(|place| place.is_in(file).unwrap_or(false));
+            let from = match has_all {
+                true => original.offset,
+                false => tail::last_line(file, same).unwrap_or(same),
+            };
+            if tail.begin_at(from).is_ok() {
+                released.push(tail.inode);
+            }
+        }
+        released.into_iter().for_each(|inode| self.queue(inode));
+    }
+}
+
+/// Compares a file with the one that it may be a copy of.
+fn likeness(copy: &File, other: &Tail) -> io::Result<Likeness> {
+    // Its length is taken first: what the other has grown by since does not matter.
+    let length = copy.metadata()?.len();
+    let reopened;
+    let original = match &other.file {
+        Some(file) => file,
+        None => match tail::open(&other.path) {
+            Ok((file, meta)) if Inode::of(&meta) == other.inode => {
+                reopened = file;
+                &reopened
+            }
+            _ => return Ok(Likeness::Stale),
+        },
+    };
+    if !other
+        .place()
+        .map_or(Ok(false), |place| place.is_in(original))?
+    {
+        return Ok(Likeness::Stale);
+    }
+    if length > original.metadata()?.len() {
+        return Ok(Likeness::Differs);
+    }
+    let is_same = identity::head_of(copy)?.hash == identity::head_of(original)?.hash
+        && identity::before(copy, length)? == identity::before(original, length)?;
+    Ok(match is_same {
+        true => Likeness::Part(length),
+        false => Likeness::Differs,
+    })
+}
