@@ -1,0 +1,423 @@
+//! JSON, one object a record, of any shape: nested keys are joined with points, an array repeats its field, and a key
+//! that stands twice is an array too. `_ls: {product, category, service}` names the log source.
+//!
+//! Streams over the record, so nothing is built that no rule asks for: a name is looked up once, text without escapes
+//! is borrowed. A record's size is bounded by its source. Events that name their log source in another way (Windows'
+//! `Channel`) get it in [`Shape::finish`].
+
+use std::borrow::Cow;
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use smallvec::SmallVec;
+
+use crate::decode::{DecodeError, Lines, Surroundings, mark, text, time};
+use crate::event::field::{Fields, Unknown};
+use crate::event::logsource::LogSources;
+use crate::event::{Event, Value};
+use crate::record::Record;
+
+/// Objects and arrays within each other. serde_json's own limit is 128; no log needs half of ours.
+pub const DEPTH_MAX: usize = 64;
+
+/// Keys at the top of an object that hold its time, the surest first.
+const TIME_KEYS: [&str; 12] = [
+    "@timestamp",
+    "timestamp",
+    "time",
+    "UtcTime",
+    "EventTime",
+    "TimeCreated",
+    "eventTime",
+    "datetime",
+    "date",
+    "ts",
+    "_time",
+    "__REALTIME_TIMESTAMP",
+];
+
+/// Reads one stream of JSON records.
+pub struct Json {
+    zone: TimeZone,
+    /// Kept between records so that names are joined without allocating.
+    path: String,
+}
+
+impl Json {
+    pub fn new(around: &Surroundings) -> Self {
+        Self {
+            zone: around.zone.clone(),
+            path: String::new(),
+        }
+    }
+
+    fn read<'r>(
+        &mut self,
+        text: &'r [u8],
+        fields: &Fields,
+        event: &mut Event<'r>,
+    ) -> Result<(), DecodeError> {
+        self.path.clear();
+        let mut shape = Shape {
+            zone: &self.zone,
+            fields,
+            event,
+            path: &mut self.path,
+            time: None,
+            logsources: LogSources::default(),
+            is_too_deep: false,
+        };
+        let mut input = serde_json::Deserializer::from_slice(text);
+        let outcome = Node {
+            shape: &mut shape,
+            depth: 0,
+        }
+        .deserialize(&mut input)
+        .and_then(|()| input.end());
+        if shape.is_too_deep {
+            return Err(DecodeError::TooDeep {
+                what: "JSON",
+                limit: DEPTH_MAX,
+            });
+        }
+        outcome.map_err(|error| DecodeError::Malformed {
+            what: "JSON",
+            // A record is one line as a rule; of more, serde_json gives the place in the last.
+            at: error.column(),
+        })?;
+        shape.finish();
+        Ok(())
+    }
+}
+
+impl Lines for Json {
+    fn attempt(
+        &mut self,
+        record: &Record,
+        fields: &Fields,
+        emit: &mut dyn FnMut(&Event<'_>),
+    ) -> Result<(), DecodeError> {
+        let line = text(&record.bytes).trim_ascii_start();
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        if line.first() != Some(&b'{') {
+            return Err(DecodeError::Foreign {
+                what: "a JSON object",
+            });
+        }
+        let mut event = Event::new(&record.bytes);
+        mark(record, &mut event);
+        let Err(error) = self.read(line, fields, &mut event) else {
+            emit(&event);
+            return Ok(());
+        };
+        // JSON is UTF-8 by definition; a record that is not is read with its foreign bytes replaced.
+        if std::str::from_utf8(line).is_ok() {
+            return Err(error);
+        }
+        let replaced = String::from_utf8_lossy(line).into_owned();
+        let mut event = Event::new(&record.bytes);
+        mark(record, &mut event);
+        self.read(replaced.as_bytes(), fields, &mut event)?;
+        emit(&event);
+        Ok(())
+    }
+
+    fn logsources<'r>(&self) -> LogSources<'r> {
+        LogSources::default()
+    }
+}
+
+/// What is gathered while a record streams past.
+struct Shape<'s, 'r> {
+    zone: &'s TimeZone,
+    fields: &'s Fields,
+    event: &'s mut Event<'r>,
+    path: &'s mut String,
+    /// The best time so far, and the rank of its key.
+    time: Option<(usize, Timestamp)>,
+    logsources: LogSources<'r>,
+    is_too_deep: bool,
+}
+
+impl<'r> Shape<'_, 'r> {
+    fn finish(&mut self) {
+        self.event.time = self.time.map(|(_, stamp)| stamp);
+        self.event.logsources = std::mem::take(&mut self.logsources);
+    }
+
+    fn set(&mut self, value: Value<'r>, depth: usize) {
+        if depth == 1 {
+            self.consider_time(&value);
+        }
+        match self.fields.get(self.path) {
+            Some(id) => self.event.set(id, value),
+            None if self.fields.unknown == Unknown::Keep => {
+                self.event.set_other(Cow::Owned(self.path.clone()), value);
+            }
+            None => {}
+        }
+    }
+
+    fn consider_time(&mut self, value: &Value<'_>) {
+        let Some(rank) = TIME_KEYS.iter().position(|key| key == self.path) else {
+            return;
+        };
+        if self.time.is_some_and(|(best, _)| best <= rank) {
+            return;
+        }
+        // Sysmon's is UTC by name; a time without a zone elsewhere is the machine's.
+        let zone = match self.path.as_str() {
+            "UtcTime" => &TimeZone::UTC,
+            _ => self.zone,
+        };
+        let stamp = match value {
+            Value::Int(number) => time::epoch(*number),
+            Value::Text(text) => time::any(text, zone).or_else(|| fractional_epoch(text)),
+            Value::Bool(_) | Value::Ip(_) => None,
+        };
+        if let Some(stamp) = stamp {
+            self.time = Some((rank, stamp));
+        }
+    }
+}
+
+/// `1700000000.123456`, or a whole number in quotes.
+fn fractional_epoch(text: &[u8]) -> Option<Timestamp> {
+    let text = std::str::from_utf8(text).ok()?;
+    let Some((seconds, fraction)) = text.split_once('.') else {
+        return time::epoch(text.parse().ok()?);
+    };
+    let is_digits = !fraction.is_empty() && fraction.bytes().all(|b| b.is_ascii_digit());
+    let nanoseconds = fraction
+        .bytes()
+        .filter(|_| is_digits)
+        .chain(std::iter::repeat(b'0'))
+        .take(9)
+        .fold(0, |sum, b| sum * 10 + i32::from(b - b'0'));
+    Timestamp::new(seconds.parse().ok()?, nanoseconds).ok()
+}
+
+/// A value at `shape.path`.
+struct Node<'a, 's, 'r> {
+    shape: &'a mut Shape<'s, 'r>,
+    /// How many objects and arrays it stands in.
+    depth: usize,
+}
+
+impl<'r> DeserializeSeed<'r> for Node<'_, '_, 'r> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'r>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'r> Visitor<'r> for Node<'_, '_, 'r> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(()) // null: the field is absent
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<(), E> {
+        self.shape.set(Value::Bool(truth), self.depth);
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        self.shape.set(Value::Int(number), self.depth);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        let value =
+            i64::try_from(number).map_or_else(|_| Value::from(number.to_string()), Value::Int);
+        self.shape.set(value, self.depth);
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+        self.shape.set(Value::from(number.to_string()), self.depth);
+        Ok(())
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'r str) -> Result<(), E> {
+        self.shape.set(Value::from(text), self.depth);
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.shape.set(Value::from(text.to_owned()), self.depth);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'r>>(mut self, mut items: A) -> Result<(), A::Error> {
+        let depth = self.deeper::<A::Error>()?;
+        while items
+            .next_element_seed(Node {
+                shape: self.shape,
+                depth,
+            })?
+            .is_some()
+        {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'r>>(mut self, mut members: A) -> Result<(), A::Error> {
+        let depth = self.deeper::<A::Error>()?;
+        let length = self.shape.path.len();
+        while let Some(member) = members.next_key_seed(Key {
+            path: self.shape.path,
+        })? {
+            match member {
+                Member::LogSource if self.depth == 0 => {
+                    members.next_value_seed(Declared {
+                        into: &mut self.shape.logsources,
+                    })?;
+                }
+                _ => members.next_value_seed(Node {
+                    shape: self.shape,
+                    depth,
+                })?,
+            }
+            self.shape.path.truncate(length);
+        }
+        Ok(())
+    }
+}
+
+impl Node<'_, '_, '_> {
+    fn deeper<E: serde::de::Error>(&mut self) -> Result<usize, E> {
+        if self.depth == DEPTH_MAX {
+            self.shape.is_too_deep = true;
+            return Err(E::custom("too deep"));
+        }
+        Ok(self.depth + 1)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Member {
+    LogSource,
+    Other,
+}
+
+/// Appends a key to the path.
+struct Key<'a> {
+    path: &'a mut String,
+}
+
+impl<'r> DeserializeSeed<'r> for Key<'_> {
+    type Value = Member;
+
+    fn deserialize<D: Deserializer<'r>>(self, input: D) -> Result<Member, D::Error> {
+        input.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Member, E> {
+        if !self.path.is_empty() {
+            self.path.push('.');
+        }
+        self.path.push_str(key);
+        Ok(match key {
+            "_ls" => Member::LogSource,
+            _ => Member::Other,
+        })
+    }
+}
+
+/// `{product, category, service}`: words, the last two also as lists.
+struct Declared<'a, 'r> {
+    into: &'a mut LogSources<'r>,
+}
+
+impl<'r> DeserializeSeed<'r> for Declared<'_, 'r> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'r>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_map(self)
+    }
+}
+
+impl<'r> Visitor<'r> for Declared<'_, 'r> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`_ls` as an object")
+    }
+
+    fn visit_map<A: MapAccess<'r>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(key) = members.next_key::<Cow<'r, str>>()? {
+            match &*key {
+                "product" => self.into.product = members.next_value_seed(Words)?.into_iter().next(),
+                "category" => self.into.categories.extend(members.next_value_seed(Words)?),
+                "service" => self.into.services.extend(members.next_value_seed(Words)?),
+                _ => {
+                    members.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The most log sources that one event may name.
+const WORDS_MAX: usize = 16;
+
+/// A word, or a list of words, or null.
+struct Words;
+
+impl<'r> DeserializeSeed<'r> for Words {
+    type Value = SmallVec<[Cow<'r, str>; 2]>;
+
+    fn deserialize<D: Deserializer<'r>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'r> Visitor<'r> for Words {
+    type Value = SmallVec<[Cow<'r, str>; 2]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a word or a list of words")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(SmallVec::new())
+    }
+
+    fn visit_borrowed_str<E>(self, word: &'r str) -> Result<Self::Value, E> {
+        Ok(SmallVec::from_iter([Cow::Borrowed(word)]))
+    }
+
+    fn visit_str<E>(self, word: &str) -> Result<Self::Value, E> {
+        Ok(SmallVec::from_iter([Cow::Owned(word.to_owned())]))
+    }
+
+    fn visit_seq<A: SeqAccess<'r>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut words = SmallVec::new();
+        while let Some(word) = items.next_element::<Cow<'r, str>>()? {
+            if words.len() == WORDS_MAX {
+                return Err(A::Error::custom("too many log sources"));
+            }
+            words.push(word);
+        }
+        Ok(words)
+    }
+}

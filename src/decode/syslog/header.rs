@@ -1,0 +1,318 @@
+//! The head of a syslog line: RFC 3164, RFC 5424, the ISO times of rsyslog, and what devices make of them.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::decode::reader::{self, Reader};
+use crate::decode::{DecodeError, program, time};
+
+/// What stands before the message, and the message. Empty means absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Header<'r> {
+    pub time: Option<Timestamp>,
+    pub host: &'r [u8],
+    pub program: &'r [u8],
+    /// `pam_unix` of `su(pam_unix)[123]:`.
+    pub module: Option<&'r [u8]>,
+    /// A process id; nearly always decimal.
+    pub process: Option<&'r [u8]>,
+    pub facility: Option<&'static str>,
+    pub severity: Option<&'static str>,
+    pub message: &'r [u8],
+}
+
+/// RFC 5424 6.2.1, table 1.
+const FACILITIES: [&str; 24] = [
+    "kern",
+    "user",
+    "mail",
+    "daemon",
+    "auth",
+    "syslog",
+    "lpr",
+    "news",
+    "uucp",
+    "cron",
+    "authpriv",
+    "ftp",
+    "ntp",
+    "security",
+    "console",
+    "solaris-cron",
+    "local0",
+    "local1",
+    "local2",
+    "local3",
+    "local4",
+    "local5",
+    "local6",
+    "local7",
+];
+
+/// RFC 5424 6.2.1, table 2.
+const SEVERITIES: [&str; 8] = [
+    "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug",
+];
+
+/// RFC 5424 6: the longest of its names, APP-NAME, has 48 bytes; programs under RFC 3164 do not pass 64 either.
+const PROGRAM_BYTES_MAX: usize = 64;
+
+/// RFC 5424 6.2.4.
+const HOST_BYTES_MAX: usize = 255;
+
+const HEADER: DecodeError = DecodeError::Foreign {
+    what: "a syslog line",
+};
+
+impl<'r> Header<'r> {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// `Foreign` when there is neither a priority nor a time at its beginning.
+    pub fn read(line: &'r [u8], zone: &TimeZone, read_at: Timestamp) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(line);
+        let mut header = Self::default();
+        let has_priority = header.read_priority(&mut reader);
+        if has_priority && reader.tag(b"1 ") {
+            return header.read_5424(reader, zone);
+        }
+        pass_sequence(&mut reader, has_priority);
+        // Network devices mark a clock that is not set.
+        let _ = reader.tag(b"*") || reader.tag(b".");
+        header.time =
+            time::bsd(&mut reader, zone, read_at).or_else(|| time::iso(&mut reader, zone));
+        if header.time.is_none() {
+            // Relays may leave the time out; then the tag comes at once.
+            if !has_priority {
+                return Err(HEADER);
+            }
+            header.read_tagged(reader);
+            return Ok(header);
+        }
+        if reader.tag(b":") {
+            reader.spaces();
+            header.read_tagged(reader);
+            return Ok(header);
+        }
+        if !(reader.tag(b" ") || reader.is_empty()) {
+            return Err(HEADER);
+        }
+        reader.spaces();
+        header.read_host(&mut reader);
+        header.read_tagged(reader);
+        Ok(header)
+    }
+
+    /// A daemon's own line without a head.
+    pub fn bare((program, message): (&'static [u8], &'r [u8])) -> Self {
+        Self {
+            program,
+            message,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the tag is a mnemonic such as `%SYS-5-CONFIG_I`.
+    pub fn is_network_device(&self) -> bool {
+        self.program.first() == Some(&b'%') && self.program.contains(&b'-')
+    }
+
+    /// Reads `<PRI>`, RFC 5424 6.2.1: at most 191.
+    fn read_priority(&mut self, reader: &mut Reader<'r>) -> bool {
+        let mut ahead = *reader;
+        if !ahead.tag(b"<") {
+            return false;
+        }
+        let Some(priority) = ahead.digits(1, 3).filter(|&p| p <= 191) else {
+            return false;
+        };
+        if !ahead.tag(b">") {
+            return false;
+        }
+        let priority = priority as usize;
+        self.facility = FACILITIES.get(priority / 8).copied();
+        self.severity = SEVERITIES.get(priority % 8).copied();
+        *reader = ahead;
+        true
+    }
+
+    /// RFC 5424 6: TIMESTAMP HOSTNAME APP-NAME PROCID MSGID STRUCTURED-DATA MSG.
+    fn read_5424(mut self, mut reader: Reader<'r>, zone: &TimeZone) -> Result<Self, DecodeError> {
+        let malformed = |reader: &Reader<'_>| DecodeError::Malformed {
+            what: "RFC 5424 header",
+            at: reader.at(),
+        };
+        if !reader.tag(b"- ") {
+            self.time = time::iso(&mut reader, zone);
+            if self.time.is_none() || !reader.tag(b" ") {
+                return Err(malformed(&reader));
+            }
+        }
+        let nilable = |reader: &mut Reader<'r>| match reader.until(b' ') {
+            Some(b"-") => Some(&b""[..]),
+            other => other,
+        };
+        let parts = [(); 4].map(|()| nilable(&mut reader));
+        let [Some(host), Some(program), Some(process), Some(_message_id)] = parts else {
+            return Err(malformed(&reader));
+        };
+        self.host = host;
+        self.program = bare_name(program);
+        self.process = (!process.is_empty()).then_some(process);
+        pass_structured_data(&mut reader).ok_or_else(|| malformed(&reader))?;
+        let _ = reader.tag(b" ");
+        let _ = reader.tag(b"\xef\xbb\xbf");
+        self.message = reader.rest();
+        Ok(self)
+    }
+
+    /// Reads the host, if what stands next is not the tag already.
+    fn read_host(&mut self, reader: &mut Reader<'r>) {
+        let mut ahead = *reader;
+        let word = ahead.word();
+        let is_tag = word.ends_with(b":") && !word.ends_with(b"::")
+            || word.starts_with(b"[")
+            || memchr::memchr(b'[', word).is_some_and(|_| word.ends_with(b"]"));
+        if is_tag || word.len() > HOST_BYTES_MAX || program::bare(reader.rest()).is_some() {
+            return;
+        }
+        self.host = word;
+        *reader = ahead;
+    }
+
+    /// Reads `program(module)[pid]: message`. What has no tag is all message.
+    fn read_tagged(&mut self, mut reader: Reader<'r>) {
+        let before = reader;
+        if self.read_level(&mut reader) {
+            return self.read_tagged_once(reader);
+        }
+        self.read_tagged_once(before);
+    }
+
+    /// Reads `auth.info`, as BSD and some relays put between host and tag.
+    fn read_level(&mut self, reader: &mut Reader<'r>) -> bool {
+        let mut ahead = *reader;
+        let word = ahead.word();
+        let word = word.strip_suffix(b":").unwrap_or(word);
+        let Some((facility, severity)) = reader::split_byte(word, b'.') else {
+            return false;
+        };
+        let known = |names: &[&'static str], name: &[u8]| {
+            names.iter().copied().find(|n| n.as_bytes() == name)
+        };
+        let (Some(facility), Some(severity)) =
+            (known(&FACILITIES, facility), known(&SEVERITIES, severity))
+        else {
+            return false;
+        };
+        (self.facility, self.severity) = (Some(facility), Some(severity));
+        *reader = ahead;
+        true
+    }
+
+    fn read_tagged_once(&mut self, mut reader: Reader<'r>) {
+        // Firewalls write `host : %ASA-6-302013: …`.
+        let _ = reader.tag(b": ");
+        self.message = reader.rest();
+        if let Some((program, message)) = program::bare(self.message) {
+            (self.program, self.message) = (program, message);
+            return;
+        }
+        // `[sshd]:` of some journals and relays.
+        let is_bracketed = reader.tag(b"[");
+        let name = reader.while_(|b| !matches!(b, b' ' | b':' | b'[' | b']' | b'('));
+        let name = match name {
+            b"" if reader.peek() == Some(b'(') => parenthesised(&mut reader),
+            name => name,
+        };
+        if name.is_empty() || name.len() > PROGRAM_BYTES_MAX {
+            return;
+        }
+        let mut is_tag = is_bracketed && reader.tag(b"]");
+        let mut module = None;
+        if reader.tag(b"(") {
+            module = reader.until(b')');
+            is_tag |= module.is_some();
+        }
+        let mut process = None;
+        if reader.tag(b"[") {
+            process = reader.until(b']');
+            is_tag |= process.is_some();
+        }
+        is_tag |= reader.tag(b":");
+        if !is_tag {
+            return;
+        }
+        self.program = bare_name(name);
+        self.module = module;
+        self.process = process;
+        let _ = reader.tag(b" ");
+        self.message = reader.rest();
+    }
+}
+
+/// `(systemd)` and `(sd-pam)` are names of processes too.
+fn parenthesised<'r>(reader: &mut Reader<'r>) -> &'r [u8] {
+    let mut ahead = *reader;
+    let whole = ahead.rest();
+    if ahead.until(b')').is_none() {
+        return b"";
+    }
+    let length = whole.len() - ahead.rest().len();
+    reader.take(length).unwrap_or_default()
+}
+
+/// Network devices number their lines: `123: `.
+fn pass_sequence(reader: &mut Reader<'_>, has_priority: bool) {
+    let mut ahead = *reader;
+    if has_priority && ahead.digits(1, 9).is_some() && ahead.tag(b": ") {
+        *reader = ahead;
+    }
+}
+
+/// RFC 5424 6.3: `-`, or elements in brackets whose values are quoted, with `\"`, `\\` and `\]` escaped.
+fn pass_structured_data(reader: &mut Reader<'_>) -> Option<()> {
+    if reader.tag(b"-") {
+        return Some(());
+    }
+    let mut ahead = *reader;
+    let mut elements = 0;
+    while ahead.tag(b"[") {
+        let mut is_quoted = false;
+        loop {
+            match ahead.u8()? {
+                b'"' => is_quoted = !is_quoted,
+                b'\\' if is_quoted => {
+                    ahead.u8()?;
+                }
+                b']' if !is_quoted => break,
+                _ => {}
+            }
+        }
+        elements += 1;
+    }
+    if elements == 0 {
+        return None;
+    }
+    *reader = ahead;
+    Some(())
+}
+
+/// A program that names itself by its path is known by the last part of it.
+fn bare_name(name: &[u8]) -> &[u8] {
+    match name {
+        [b'/', ..] => reader::rsplit_byte(name, b'/')
+            .map(|(_, last)| last)
+            .filter(|last| !last.is_empty())
+            .unwrap_or(name),
+        name => name,
+    }
+}
+
+/// Drops `[ID 800047 auth.info] `, which Solaris puts before a message.
+pub fn without_message_id(message: &[u8]) -> &[u8] {
+    match message.strip_prefix(b"[ID ") {
+        Some(rest) => reader::split(rest, b"] ").map_or(message, |(_, message)| message),
+        None => message,
+    }
+}
