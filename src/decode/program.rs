@@ -100,5 +100,8 @@ pub fn is_authentication(service: &[u8]) -> bool {
 
 /// Recognises a daemon's line that stands without any tag, by how it begins; returns the program and the line.
 pub fn bare(line: &[u8]) -> Option<(&'static [u8], &[u8])> {
-    sshd::begins(line).then_some((&b"sshd"[..], line))
+    if sshd::begins(line) {
+        return Some((b"sshd", line));
+    }
+    vsftpd::begins(line).then_some((&b"vsftpd"[..], line))
 }

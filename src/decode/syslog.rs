@@ -198,6 +198,10 @@ impl<'r> Header<'r> {
         if !self.program.is_empty() {
             event.set(field::PROGRAM, self.program);
         }
+        // Both: rules name the program, people know the tag.
+        if self.tag != self.program {
+            event.set(field::PROGRAM, self.tag);
+        }
         if let Some(process) = self.process {
             match reader::decimal(process).and_then(|number| i64::try_from(number).ok()) {
                 Some(number) => event.set(field::PROCESS_ID, number),

@@ -57,6 +57,8 @@ struct Said<'r> {
     method: Option<&'r [u8]>,
     peer: Option<&'r [u8]>,
     port: Option<u16>,
+    /// The process writes no more of this connection.
+    is_last: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -133,15 +135,30 @@ pub fn read<'r>(line: &Line<'r>, sessions: &mut Sessions, event: &mut Event<'r>)
     if let Some(outcome) = session.judge(&said, event) {
         event.set(field::OUTCOME, outcome);
     }
+    if said.is_last {
+        *session = Session::default();
+    }
 }
 
 impl Session {
     fn judge(&mut self, said: &Said<'_>, event: &mut Event<'_>) -> Option<&'static str> {
-        if said.verdict == Verdict::Opened {
+        // A process id that comes back with another peer is another connection.
+        let is_another = match (said.peer.and_then(remembered), &self.peer) {
+            (Some(peer), Some((known, port))) => {
+                peer != *known || matches!((said.port, port), (Some(a), Some(b)) if a != *b)
+            }
+            _ => false,
+        };
+        if is_another || said.verdict == Verdict::Opened {
             *self = Self::default();
         }
         match (said.peer, &self.peer) {
-            (Some(peer), _) => self.peer = remembered(peer).map(|peer| (peer, said.port)),
+            (Some(peer), _) => {
+                if let Some(peer) = remembered(peer) {
+                    let port = said.port.or(self.peer.as_ref().and_then(|(_, port)| *port));
+                    self.peer = Some((peer, port));
+                }
+            }
             (None, Some((peer, port))) => {
                 event.set(field::SOURCE_IP, peer.clone());
                 if let Some(port) = *port {
@@ -202,7 +219,7 @@ impl<'r> Said<'r> {
             b'R' => Self::received(text, is_early),
             b'U' => Self::not_allowed(text).or_else(|| Self::negotiation(text)),
             b'm' => Self::maximum(text),
-            b'S' | b's' => Self::dispatch(text),
+            b'S' | b's' => Self::dispatch(text).or_else(|| Self::patched(text)),
             _ => None,
         }
         .or_else(|| Self::seldom(text, is_early))
@@ -213,9 +230,9 @@ impl<'r> Said<'r> {
         Self {
             verdict: Verdict::Refused,
             user,
-            method: None,
             peer: Some(from.peer),
             port: from.port,
+            ..Self::default()
         }
     }
 
@@ -338,6 +355,7 @@ impl<'r> Said<'r> {
         .find_map(|reason| reader::split(rest, reason))?;
         Some(Self {
             verdict: Verdict::ClosedEarly,
+            is_last: false,
             ..Self::ended(subject, true)
         })
     }
@@ -360,7 +378,8 @@ impl<'r> Said<'r> {
             user,
             peer: Some(peer),
             port,
-            method: None,
+            is_last: true,
+            ..Self::default()
         }
     }
 
@@ -439,6 +458,21 @@ impl<'r> Said<'r> {
         })
     }
 
+    /// `SSH: Server;Ltype: Version;Remote: ADDRESS-PORT;…`, as the HPN patches have it.
+    fn patched(text: &'r [u8]) -> Option<Self> {
+        let kind = text.strip_prefix(b"SSH: Server;Ltype: ")?;
+        let (peer, port) = reader::rsplit_byte(reader::between(kind, b"Remote: ", b';')?, b'-')?;
+        Some(Self {
+            verdict: match kind.starts_with(b"Version;") {
+                true => Verdict::Opened,
+                false => Verdict::None,
+            },
+            peer: Some(peer),
+            port: reader::port(port),
+            ..Self::default()
+        })
+    }
+
     fn seldom(text: &'r [u8], is_early: bool) -> Option<Self> {
         let closed = Self {
             verdict: Verdict::ClosedEarly,
@@ -463,7 +497,10 @@ impl<'r> Said<'r> {
         if text.starts_with(b"no matching ") || text.starts_with(b"kex_exchange_identification: ") {
             return Some(closed);
         }
-        (is_early && text.starts_with(b"Read from socket failed")).then_some(closed)
+        (is_early && text.starts_with(b"Read from socket failed")).then_some(Self {
+            is_last: true,
+            ..closed
+        })
     }
 }
 

@@ -1,9 +1,14 @@
-//! What vsftpd writes to syslog.
+//! What vsftpd writes to syslog, and to a file of its own.
 
 use crate::decode::program::{FAILURE, SUCCESS};
 use crate::decode::{reader, set_source};
 use crate::event::Event;
 use crate::event::field;
+
+/// Whether a line without a tag is of vsftpd's own file: `[pid 7] [NAME] FAIL LOGIN: Client …`
+pub fn begins(line: &[u8]) -> bool {
+    line.starts_with(b"[pid ") && reader::contains(line, b": Client \"")
+}
 
 /// `[NAME] FAIL LOGIN: Client "ADDRESS"`, `[NAME] OK LOGIN: Client "ADDRESS", anon password "…"`, `CONNECT: Client "ADDRESS"`.
 /// The name may not hold a bracket of its own in what the server lets through; the last `] ` before the word decides.

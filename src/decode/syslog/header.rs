@@ -12,6 +12,8 @@ pub struct Header<'r> {
     pub time: Option<Timestamp>,
     pub host: &'r [u8],
     pub program: &'r [u8],
+    /// The program as the line has it: with its path, with its module.
+    pub tag: &'r [u8],
     /// `pam_unix` of `su(pam_unix)[123]:`.
     pub module: Option<&'r [u8]>,
     /// A process id; nearly always decimal.
@@ -107,6 +109,7 @@ impl<'r> Header<'r> {
     pub fn bare((program, message): (&'static [u8], &'r [u8])) -> Self {
         Self {
             program,
+            tag: program,
             message,
             ..Self::default()
         }
@@ -158,6 +161,7 @@ impl<'r> Header<'r> {
         };
         self.host = host;
         self.program = bare_name(program);
+        self.tag = program;
         self.process = (!process.is_empty()).then_some(process);
         pass_structured_data(&mut reader).ok_or_else(|| malformed(&reader))?;
         let _ = reader.tag(b" ");
@@ -215,7 +219,7 @@ impl<'r> Header<'r> {
         let _ = reader.tag(b": ");
         self.message = reader.rest();
         if let Some((program, message)) = program::bare(self.message) {
-            (self.program, self.message) = (program, message);
+            (self.program, self.tag, self.message) = (program, program, message);
             return;
         }
         // `[sshd]:` of some journals and relays.
@@ -234,6 +238,7 @@ impl<'r> Header<'r> {
             module = reader.until(b')');
             is_tag |= module.is_some();
         }
+        let tag_end = self.message.len() - reader.rest().len();
         let mut process = None;
         if reader.tag(b"[") {
             process = reader.until(b']');
@@ -244,6 +249,10 @@ impl<'r> Header<'r> {
             return;
         }
         self.program = bare_name(name);
+        self.tag = match is_bracketed {
+            true => name,
+            false => self.message.get(..tag_end).unwrap_or(name),
+        };
         self.module = module;
         self.process = process;
         let _ = reader.tag(b" ");
@@ -268,6 +277,14 @@ fn pass_sequence(reader: &mut Reader<'_>, has_priority: bool) {
     if has_priority && ahead.digits(1, 9).is_some() && ahead.tag(b": ") {
         *reader = ahead;
     }
+}
+
+/// C's own text of a time begins with `Mon `.
+fn pass_weekday(reader: &mut Reader<'_>) {
+    const DAYS: [&[u8]; 7] = [
+        b"Mon ", b"Tue ", b"Wed ", b"Thu ", b"Fri ", b"Sat ", b"Sun ",
+    ];
+    let _ = DAYS.iter().any(|day| reader.tag(day));
 }
 
 /// RFC 5424 6.3: `-`, or elements in brackets whose values are quoted, with `\"`, `\\` and `\]` escaped.
