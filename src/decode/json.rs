@@ -421,3 +421,129 @@ impl<'r> Visitor<'r> for Words {
         Ok(words)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Format;
+    use crate::decode::tests::one;
+
+    #[test]
+    fn any_shape_is_flattened() {
+        for (line, expected) in [
+            ("{\"a\":{\"b\":{\"c\":1}},\"d\":true}", "a.b.c=1 d=true"),
+            (
+                "{\"a\":[1,\"x\",[2],{\"b\":null,\"c\":3}]}",
+                "a=1 a=x a=2 a.c=3",
+            ),
+            ("{\"a\":1,\"a\":2}", "a=1 a=2"),
+            ("{\"a.b\":1,\"a\":{\"b\":2}}", "a.b=1 a.b=2"),
+            (
+                "{\"a\":\"\\u0110\\n\",\"b\":1.5,\"c\":18446744073709551615}",
+                "a=\u{110}\n b=1.5 c=18446744073709551615",
+            ),
+            ("  \u{feff}{\"a\":-1}", "a=-1"),
+            ("\u{feff}{\"a\":-1}\r", "a=-1"),
+            ("{}", ""),
+            (
+                "{\"Image\":\"/bin/sh\",\"SourceIp\":\"192.0.2.7\"}",
+                "Image=/bin/sh SourceIp=192.0.2.7",
+            ),
+        ] {
+            let (seen, _) = one(Format::Json, line);
+            assert_eq!(seen.fields, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_event_may_name_its_log_source() {
+        for (declared, expected) in [
+            (
+                "{\"product\":\"windows\",\"category\":\"process_creation\"}",
+                "windows/process_creation/",
+            ),
+            ("{\"category\":[\"a\",\"b\"],\"service\":[\"c\"]}", "/a,b/c"),
+            ("{\"product\":null,\"more\":{\"x\":1}}", "//"),
+        ] {
+            let (seen, outcome) = one(
+                Format::Json,
+                format!("{{\"_ls\":{declared},\"a\":{{\"_ls\":1}}}}"),
+            );
+            assert_eq!(
+                (outcome, &*seen.sources, &*seen.fields),
+                (Ok(()), expected, "a._ls=1"),
+                "{declared}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_surest_key_gives_the_time() {
+        for (line, expected) in [
+            (
+                "{\"ts\":1,\"time\":\"2026-03-01T10:00:00+07:00\"}",
+                "2026-03-01T03:00:00Z",
+            ),
+            (
+                "{\"@timestamp\":\"2026-03-01T10:00:00Z\",\"time\":\"2020-01-01T00:00:00Z\"}",
+                "2026-03-01T10:00:00Z",
+            ),
+            (
+                "{\"UtcTime\":\"2026-03-01 10:00:00.123\"}",
+                "2026-03-01T10:00:00.123Z",
+            ),
+            ("{\"ts\":1700000000.5}", "2023-11-14T22:13:20.5Z"),
+            ("{\"timestamp\":\"1700000000\"}", "2023-11-14T22:13:20Z"),
+            (
+                "{\"__REALTIME_TIMESTAMP\":\"1700000000000000\"}",
+                "2023-11-14T22:13:20Z",
+            ),
+        ] {
+            let (seen, _) = one(Format::Json, line);
+            assert_eq!(seen.time, Some(expected.parse().unwrap()), "{line}");
+        }
+        for line in [
+            "{\"time\":\"soon\"}",
+            "{\"a\":{\"time\":1700000000}}",
+            "{\"time\":null}",
+        ] {
+            assert_eq!(one(Format::Json, line).0.time, None, "{line}");
+        }
+    }
+
+    #[test]
+    fn broken_and_hostile_json_is_refused_with_the_reason() {
+        let nested = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        assert_eq!(one(Format::Json, nested(DEPTH_MAX)).1, Ok(()));
+        let too_deep = DecodeError::TooDeep {
+            what: "JSON",
+            limit: DEPTH_MAX,
+        };
+        assert_eq!(one(Format::Json, nested(DEPTH_MAX + 1)).1, Err(too_deep));
+        assert_eq!(one(Format::Auto, nested(100_000)).1, Err(too_deep));
+        for (line, at) in [
+            ("{\"a\":1", 6),
+            ("{\"a\":1} x", 9),
+            ("{\"a\":}", 6),
+            ("{\"a\":\"\u{1}\"}", 7),
+        ] {
+            let expected = DecodeError::Malformed { what: "JSON", at };
+            assert_eq!(one(Format::Json, line).1, Err(expected), "{line:?}");
+        }
+        assert_eq!(
+            one(Format::Json, "[1]").1,
+            Err(DecodeError::Foreign {
+                what: "a JSON object"
+            })
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_replaced() {
+        let (seen, outcome) = one(Format::Json, b"{\"a\":\"x\xff\"}");
+        assert_eq!(
+            (outcome, &*seen.fields),
+            (Ok(()), "DecodeMarks=not-utf8 a=x\u{fffd}")
+        );
+    }
+}

@@ -216,3 +216,81 @@ impl<'r> Header<'r> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::decode::tests::{around, decoded, one, record};
+    use crate::decode::{Format, for_format};
+    use crate::event::field::Unknown;
+
+    #[test]
+    fn a_line_belongs_to_syslog_its_program_and_auth() {
+        for (tag, sources) in [
+            ("sshd[7]", "linux//syslog,auth,sshd"),
+            ("sshd-session[7]", "linux//syslog,auth,sshd"),
+            ("sudo", "linux//syslog,auth,sudo"),
+            ("CRON[7]", "linux//syslog,cron"),
+            ("clamd[7]", "linux//syslog,clamav"),
+            ("guacd[7]", "linux//syslog,guacamole"),
+            ("useradd[7]", "linux//syslog,auth,useradd"),
+            ("dovecot(pam_unix)[7]", "linux//syslog,auth,dovecot"),
+            ("app", "linux//syslog,app"),
+            ("%SYS-5-CONFIG_I", "cisco//syslog,%SYS-5-CONFIG_I"),
+        ] {
+            let (seen, _) = one(Format::Syslog, format!("Mar  1 10:00:00 web1 {tag}: m"));
+            assert_eq!(seen.sources, sources, "{tag}");
+        }
+        let (seen, _) = one(Format::Syslog, "<86>Mar  1 10:00:00 web1 app: m");
+        assert_eq!(seen.sources, "linux//syslog,auth,app");
+    }
+
+    #[test]
+    fn a_repeated_message_is_an_event_that_counts_as_many() {
+        let line = "Mar  1 10:00:00 web1 sshd[7]: message repeated 3 times: [ Failed password for root from 192.0.2.7 port 51 ssh2]";
+        let (seen, _) = one(Format::Syslog, line);
+        assert_eq!((seen.repeat, seen.first("RepeatCount")), (3, Some("3")));
+        assert_eq!(seen.first("SourceIp"), Some("192.0.2.7"));
+        assert_eq!(
+            seen.first("Message"),
+            Some("Failed password for root from 192.0.2.7 port 51 ssh2")
+        );
+        for (count, repeat) in [
+            ("0", 1),
+            ("999999999", super::REPEAT_MAX),
+            ("99999999999", 1),
+        ] {
+            let line = format!("Mar  1 10:00:00 web1 app: message repeated {count} times: [ m]");
+            assert_eq!(one(Format::Syslog, line).0.repeat, repeat, "{count}");
+        }
+    }
+
+    #[test]
+    fn the_last_message_is_repeated_with_its_own_fields() {
+        let mut decoder = for_format(Format::Syslog, &around());
+        let first = record(
+            "Mar  1 10:00:00 web1 login[7]: FAILED LOGIN 1 FROM 192.0.2.7 FOR an, Authentication failure",
+        );
+        let (_, outcome) = decoded(&mut *decoder, &first, Unknown::Drop);
+        assert_eq!(outcome, Ok(()));
+        let again = record("Mar  1 10:00:30 web1 last message repeated 4 times");
+        let (seen, outcome) = decoded(&mut *decoder, &again, Unknown::Drop);
+        assert_eq!((outcome, seen.len(), seen[0].repeat), (Ok(()), 1, 4));
+        assert_eq!(seen[0].first("SourceIp"), Some("192.0.2.7"));
+        assert_eq!(seen[0].time, Some("2026-03-01T10:00:30Z".parse().unwrap()));
+        assert_eq!(seen[0].raw, &first.bytes[..]);
+        let elsewhere = record("Mar  1 10:00:30 web2 last message repeated 4 times");
+        let (seen, _) = decoded(&mut *decoder, &elsewhere, Unknown::Drop);
+        assert_eq!((seen[0].repeat, seen[0].first("SourceIp")), (1, None));
+    }
+
+    #[test]
+    fn access_lines_sent_by_syslog_are_web_events() {
+        let line = "<190>Mar  1 10:00:00 web1 nginx: 192.0.2.7 - - [01/Mar/2026:10:00:00 +0000] \"GET /x HTTP/1.1\" 404 1 \"-\" \"y\"";
+        let (seen, _) = one(Format::Syslog, line);
+        assert_eq!(seen.sources, "/webserver/nginx,apache,syslog");
+        assert_eq!(
+            (seen.first("cs-uri-stem"), seen.first("Computer")),
+            (Some("/x"), Some("web1"))
+        );
+    }
+}

@@ -153,7 +153,9 @@ pub fn bsd(reader: &mut Reader<'_>, zone: &TimeZone, read_at: Timestamp) -> Opti
 fn year(reader: &mut Reader<'_>) -> Option<i16> {
     let mut ahead = *reader;
     let year = ahead.digits(4, 4)?;
-    matches!(ahead.peek(), None | Some(b' ' | b':')).then_some(())?;
+    // `2001:db8::1` is a host.
+    let is_word = matches!(ahead.rest(), [] | [b' ', ..] | [b':'] | [b':', b' ', ..]);
+    is_word.then_some(())?;
     *reader = ahead;
     i16::try_from(year).ok()
 }

@@ -81,6 +81,7 @@ impl<'r> Header<'r> {
         pass_sequence(&mut reader, has_priority);
         // Network devices mark a clock that is not set.
         let _ = reader.tag(b"*") || reader.tag(b".");
+        pass_weekday(&mut reader);
         header.time =
             time::bsd(&mut reader, zone, read_at).or_else(|| time::iso(&mut reader, zone));
         if header.time.is_none() {
@@ -331,5 +332,159 @@ pub fn without_message_id(message: &[u8]) -> &[u8] {
     match message.strip_prefix(b"[ID ") {
         Some(rest) => reader::split(rest, b"] ").map_or(message, |(_, message)| message),
         None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(line: &str) -> String {
+        let read_at = "2026-03-10T12:00:00Z".parse().unwrap();
+        match Header::read(line.as_bytes(), &TimeZone::UTC, read_at) {
+            Err(error) => error.to_string(),
+            Ok(header) => {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                [
+                    header.time.map(|time| time.to_string()).unwrap_or_default(),
+                    text(header.host),
+                    text(header.program),
+                    text(header.module.unwrap_or_default()),
+                    text(header.process.unwrap_or_default()),
+                    [
+                        header.facility.unwrap_or_default(),
+                        header.severity.unwrap_or_default(),
+                    ]
+                    .join("."),
+                    text(header.message),
+                ]
+                .join("|")
+            }
+        }
+    }
+
+    #[test]
+    fn heads_of_every_kind_are_read() {
+        for (line, expected) in [
+            (
+                "Mar  1 10:00:00 web1 sshd[7]: m",
+                "2026-03-01T10:00:00Z|web1|sshd||7|.|m",
+            ),
+            (
+                "<86>Mar  1 10:00:00 web1 sshd[7]: m",
+                "2026-03-01T10:00:00Z|web1|sshd||7|authpriv.info|m",
+            ),
+            (
+                "Mar  1 10:00:00 web1 su(pam_unix)[7]: m",
+                "2026-03-01T10:00:00Z|web1|su|pam_unix|7|.|m",
+            ),
+            (
+                "Mar  1 10:00:00 web1 kernel: [1.2] m",
+                "2026-03-01T10:00:00Z|web1|kernel|||.|[1.2] m",
+            ),
+            (
+                "Mar  1 10:00:00 web1 /usr/sbin/cron[7]: m",
+                "2026-03-01T10:00:00Z|web1|cron||7|.|m",
+            ),
+            (
+                "Mar  1 10:00:00 web1 postfix/smtpd[7]: m",
+                "2026-03-01T10:00:00Z|web1|postfix/smtpd||7|.|m",
+            ),
+            (
+                "Mar  1 10:00:00 web1 (systemd)[7]: m",
+                "2026-03-01T10:00:00Z|web1|(systemd)||7|.|m",
+            ),
+            (
+                "Mar  1 10:00:00 sshd[7]: m",
+                "2026-03-01T10:00:00Z||sshd||7|.|m",
+            ),
+            (
+                "Mar  1 10:00:00 [sshd]: m",
+                "2026-03-01T10:00:00Z||sshd|||.|m",
+            ),
+            (
+                "Mar  1 10:00:00 web1 auth.info sshd[7]: m",
+                "2026-03-01T10:00:00Z|web1|sshd||7|auth.info|m",
+            ),
+            (
+                "Mar  1 10:00:00 2001:db8::1 sshd[7]: m",
+                "2026-03-01T10:00:00Z|2001:db8::1|sshd||7|.|m",
+            ),
+            (
+                "Mar  1 10:00:00 web1 no tag here: m",
+                "2026-03-01T10:00:00Z|web1||||.|no tag here: m",
+            ),
+            (
+                "Mar  1 10:00:00 web1 sshd[7] m",
+                "2026-03-01T10:00:00Z|web1|sshd||7|.|m",
+            ),
+            (
+                "2026-03-01T10:00:00.5+07:00 web1 sshd[7]: m",
+                "2026-03-01T03:00:00.5Z|web1|sshd||7|.|m",
+            ),
+            (
+                "2026-03-01 10:00:00 web1 sshd[7]: m",
+                "2026-03-01T10:00:00Z|web1|sshd||7|.|m",
+            ),
+            (
+                "Sun Mar  1 10:00:00 2026 web1 sshd[7]: m",
+                "2026-03-01T10:00:00Z|web1|sshd||7|.|m",
+            ),
+            (
+                "*Mar  1 10:00:00.5: %SYS-5-CONFIG_I: m",
+                "2026-03-01T10:00:00.5Z||%SYS-5-CONFIG_I|||.|m",
+            ),
+            (
+                "<189>42: gw1: *Mar  1 10:00:00: %A-1-B: m",
+                "|gw1:||||local7.notice|*Mar  1 10:00:00: %A-1-B: m",
+            ),
+            (
+                "<189>42: Mar  1 10:00:00 UTC: %A-1-B: m",
+                "2026-03-01T10:00:00Z||%A-1-B|||local7.notice|m",
+            ),
+            (
+                "Mar  1 10:00:00 fw1 : %ASA-6-302013: m",
+                "2026-03-01T10:00:00Z|fw1|%ASA-6-302013|||.|m",
+            ),
+            ("<34>su: m", "||su|||auth.crit|m"),
+            ("Mar  1 10:00:00 web1", "2026-03-01T10:00:00Z|web1||||.|"),
+            ("<192>Mar  1 10:00:00 web1 x: m", "not a syslog line"),
+            ("no head at all", "not a syslog line"),
+            ("", "not a syslog line"),
+        ] {
+            assert_eq!(show(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn rfc_5424_is_read_with_its_data_passed() {
+        for (line, expected) in [
+            (
+                "<34>1 2026-03-01T10:00:00.003Z web1 su - ID47 - \u{feff}m",
+                "2026-03-01T10:00:00.003Z|web1|su|||auth.crit|m",
+            ),
+            (
+                "<165>1 2026-03-01T10:00:00+07:00 web1 app 7 - [a@1 k=\"]\\\"]\" l=\"\"][b@1] m",
+                "2026-03-01T03:00:00Z|web1|app||7|local4.notice|m",
+            ),
+            (
+                "<0>1 - - - - - -",
+                "||||||kern.emerg|".replacen("||", "|", 1).as_str(),
+            ),
+            (
+                "<34>1 2026-03-01T10:00:00Z web1 su - - [a",
+                "malformed RFC 5424 header at byte 39",
+            ),
+            (
+                "<34>1 2026-03-01T10:00:00Z web1",
+                "malformed RFC 5424 header at byte 27",
+            ),
+            (
+                "<34>1 yesterday web1 su - - - m",
+                "malformed RFC 5424 header at byte 6",
+            ),
+        ] {
+            assert_eq!(show(line), expected, "{line}");
+        }
     }
 }

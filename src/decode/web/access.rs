@@ -211,7 +211,12 @@ fn set_request<'r>(request: &'r [u8], event: &mut Event<'r>) {
     if absent(request) {
         return;
     }
-    let Some((method, target, version)) = request_line(request) else {
+    let Some(Request {
+        method,
+        target,
+        version,
+    }) = Request::read(request)
+    else {
         set_both(
             event,
             &[field::C_URI, field::CS_URI_QUERY],
@@ -234,23 +239,35 @@ fn set_request<'r>(request: &'r [u8], event: &mut Event<'r>) {
     set_both(event, &[field::CS_URI_STEM], stem, Query::Keep);
 }
 
-fn request_line(request: &[u8]) -> Option<(&[u8], &[u8], Option<&[u8]>)> {
-    let (method, rest) = reader::split_byte(request, b' ')?;
-    let is_method = !method.is_empty()
-        && method.len() <= METHOD_BYTES_MAX
-        && method
-            .iter()
-            .all(|&b| b.is_ascii_alphabetic() || matches!(b, b'-' | b'_'));
-    if !is_method || rest.is_empty() {
-        return None;
-    }
-    // A target may hold spaces that a client sent raw; the version is what stands last.
-    match reader::rsplit(rest, b" HTTP/") {
-        Some((target, number)) if number.len() <= 8 => {
-            let version = rest.get(target.len() + 1..)?;
-            Some((method, target.trim_ascii_end(), Some(version)))
+struct Request<'r> {
+    method: &'r [u8],
+    target: &'r [u8],
+    version: Option<&'r [u8]>,
+}
+
+impl<'r> Request<'r> {
+    fn read(request: &'r [u8]) -> Option<Self> {
+        let (method, rest) = reader::split_byte(request, b' ')?;
+        let is_method = !method.is_empty()
+            && method.len() <= METHOD_BYTES_MAX
+            && method
+                .iter()
+                .all(|&b| b.is_ascii_alphabetic() || matches!(b, b'-' | b'_'));
+        if !is_method || rest.is_empty() {
+            return None;
         }
-        _ => Some((method, rest, None)),
+        // A target may hold spaces that a client sent raw; the version is what stands last.
+        let (target, version) = match reader::rsplit(rest, b" HTTP/") {
+            Some((target, number)) if number.len() <= 8 => {
+                (target.trim_ascii_end(), rest.get(target.len() + 1..))
+            }
+            _ => (rest, None),
+        };
+        Some(Self {
+            method,
+            target,
+            version,
+        })
     }
 }
 
@@ -347,4 +364,108 @@ fn decoded(sent: &[u8], query: Query) -> Option<Vec<u8>> {
         }
     }
     (plain != sent).then_some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Format;
+    use crate::decode::tests::one;
+
+    #[test]
+    fn lines_of_every_shape_are_read() {
+        for (line, expected) in [
+            (
+                "192.0.2.7 - - [01/Mar/2026:10:00:00 +0700] \"GET /a HTTP/1.1\" 200 12",
+                "c-ip=192.0.2.7 SourceIp=192.0.2.7 cs-method=GET cs-version=HTTP/1.1 c-uri=/a cs-uri-query=/a cs-uri-stem=/a \
+                 sc-status=200 sc-bytes=12",
+            ),
+            (
+                "www.example.org:443 2001:db8::7 - an [01/Mar/2026:10:00:00 +0700] \"POST /a?b=1 HTTP/2.0\" 302 - \"-\" \"curl/8\" \"-\"",
+                "cs-host=www.example.org c-ip=2001:db8::7 SourceIp=2001:db8::7 cs-username=an cs-method=POST cs-version=HTTP/2.0 \
+                 c-uri=/a?b=1 cs-uri-query=/a?b=1 cs-uri-stem=/a sc-status=302 cs-user-agent=curl/8 c-useragent=curl/8",
+            ),
+            (
+                "gw.example.org - an binh [01/Mar/2026:10:00:00 +0700] \"GET / HTTP/1.1\" 200 1 \"https://x/?q=1\" \"-\"",
+                "c-ip=gw.example.org SourceHostname=gw.example.org cs-username=an binh cs-method=GET cs-version=HTTP/1.1 \
+                 c-uri=/ cs-uri-query=/ cs-uri-stem=/ sc-status=200 sc-bytes=1 cs-referer=https://x/?q=1 cs-referrer=https://x/?q=1",
+            ),
+            (
+                "192.0.2.7 - - [01/Mar/2026:10:00:00 +0700] \"\\x16\\x03\\x22\\\"\" 400 1 \"-\" \"-\"",
+                "c-ip=192.0.2.7 SourceIp=192.0.2.7 c-uri=\u{16}\u{3}\"\" cs-uri-query=\u{16}\u{3}\"\" sc-status=400 sc-bytes=1",
+            ),
+            (
+                "192.0.2.7 - - [01/Mar/2026:10:00:00 +0700] \"-\" 408 -",
+                "c-ip=192.0.2.7 SourceIp=192.0.2.7 sc-status=408",
+            ),
+            (
+                "192.0.2.7 - - [01/Mar/2026:10:00:00 +0700] \"GET /a b\" 400 1",
+                "c-ip=192.0.2.7 SourceIp=192.0.2.7 cs-method=GET c-uri=/a b cs-uri-query=/a b cs-uri-stem=/a b sc-status=400 sc-bytes=1",
+            ),
+        ] {
+            let (seen, outcome) = one(Format::Access, line);
+            assert_eq!((outcome, &*seen.fields), (Ok(()), expected), "{line}");
+            assert_eq!(seen.time, Some("2026-03-01T03:00:00Z".parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_target_stands_as_sent_and_decoded_once() {
+        for (target, stems, queries) in [
+            ("/a%2e%2e/b", "/a%2e%2e/b /a../b", "/a%2e%2e/b /a../b"),
+            ("/%252e", "/%252e /%2e", "/%252e /%2e"),
+            ("/a+b?c+d", "/a+b", "/a+b?c+d /a+b?c d"),
+            ("/100%", "/100%", "/100%"),
+            ("/x?%zz%41", "/x", "/x?%zz%41 /x?%zzA"),
+        ] {
+            let line = format!(
+                "192.0.2.7 - - [01/Mar/2026:10:00:00 +0700] \"GET {target} HTTP/1.1\" 200 1"
+            );
+            let (seen, _) = one(Format::Access, line);
+            let all = |name: &str| {
+                let values = seen
+                    .values
+                    .iter()
+                    .filter(|(n, _)| n == name)
+                    .map(|(_, v)| v.as_str());
+                values.collect::<Vec<_>>().join(" ")
+            };
+            assert_eq!(
+                (&*all("cs-uri-stem"), &*all("cs-uri-query")),
+                (stems, queries),
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_user_or_an_agent_that_imitates_a_line_changes_nothing() {
+        let line = "192.0.2.7 - x [01/Mar/2020:10:00:00 +0700] \\\"GET /fake [01/Mar/2026:10:00:00 +0700] \"GET /true HTTP/1.1\" 200 1 \
+                    \"-\" \"a\\\" 192.0.2.9 - - [01/Mar/2026:10:00:00 +0700] \\\"GET /fake\"";
+        let (seen, _) = one(Format::Access, line);
+        assert_eq!(seen.first("cs-uri-stem"), Some("/true"));
+        assert_eq!(seen.first("c-ip"), Some("192.0.2.7"));
+    }
+
+    #[test]
+    fn other_lines_are_refused() {
+        for line in [
+            "",
+            "192.0.2.7 - - [01/Mar/2026:10:00:00 +0700] \"GET / HTTP/1.1",
+            "192.0.2.7 - - [01/Mar/2026:10:00:00 +0700] \"GET / HTTP/1.1\" ok 1",
+            "[01/Mar/2026:10:00:00 +0700] \"GET / HTTP/1.1\" 200 1",
+            "192.0.2.7 - - [99/Mar/2026:10:00:00 +0700] \"GET / HTTP/1.1\" 200 1",
+        ] {
+            let (seen, outcome) = one(Format::Access, line);
+            assert_eq!((outcome.is_err(), &*seen.fields), (true, ""), "{line}");
+            assert_eq!(seen.sources, "/webserver/nginx,apache");
+        }
+    }
+
+    #[test]
+    fn a_text_ends_at_the_first_quote_that_is_not_escaped() {
+        assert_eq!(quoted(b"a\\\"b\" c"), Some((&b"a\\\"b"[..], &b" c"[..])));
+        assert_eq!(quoted(b"a\\\\\" c"), Some((&b"a\\\\"[..], &b" c"[..])));
+        assert_eq!(quoted(b"a"), None);
+    }
 }
