@@ -253,8 +253,9 @@ impl Spool {
             last_commit: None,
             reserve_bytes: limits.reserve_bytes,
         };
-        // A copy of the positions without a spool: it was lost.
-        let is_lost = !path.exists() && positions_copied.is_some();
+        // A copy of the positions beside no spool, or an empty file: it was lost.
+        let is_empty = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
+        let is_lost = is_empty && positions_copied.is_some();
         let opened = match is_lost {
             true => None,
             false => unless_damaged(restore(&files, &beginning))?,

@@ -57,8 +57,10 @@ pub struct Files {
     pub spool: PathBuf,
     /// The last damaged file, kept for whoever wants to know why.
     pub damaged: PathBuf,
-    /// What is saved of a damaged file, until it takes its place.
-    pub salvage: PathBuf,
+    /// What is being saved of a damaged file.
+    pub part: PathBuf,
+    /// All that was saved, complete, until it takes the damaged file's place.
+    salvage: PathBuf,
     lock: PathBuf,
 }
 
@@ -93,6 +95,7 @@ impl Files {
             folder,
             spool: path.to_owned(),
             damaged: beside(path, ".damaged"),
+            part: beside(path, ".salvage.part"),
             salvage: beside(path, ".salvage"),
             lock: beside(path, ".lock"),
         })
@@ -119,29 +122,33 @@ impl Files {
         }
     }
 
-    /// Puts the salvaged file in the place of the damaged one. It may be killed between any two steps:
-    /// [`Files::finish_swap`] does the rest at the next start.
+    /// Puts the salvaged file, complete and closed, in the place of the damaged one. It may be killed between any two
+    /// steps: [`Files::finish_swap`] does the rest at the next start.
     ///
     /// # Errors
     /// A file can't be renamed.
     pub fn swap(&self) -> Result<(), SpoolError> {
+        self.remove(&beside(&self.part, "-wal"))?;
+        self.rename(&self.part, &self.salvage)?;
+        self.sync_folder()?;
         self.rename(&self.spool, &self.damaged)?;
         self.finish_swap()
     }
 
-    /// Ends a swap that was begun: without a spool, a salvaged file is a complete one.
+    /// Ends a swap that was begun, or takes back one that did not begin.
     ///
     /// # Errors
-    /// A file can't be renamed.
+    /// A file can't be renamed or removed.
     pub fn finish_swap(&self) -> Result<(), SpoolError> {
+        self.remove_part()?;
         if self.spool.exists() || !self.salvage.exists() {
-            return Ok(());
+            return self.remove(&self.salvage);
         }
         // The old WAL must be gone before the name has a file again: SQLite would play it into the new one.
         let (wal, damaged_wal) = (beside(&self.spool, "-wal"), beside(&self.damaged, "-wal"));
         self.remove(&damaged_wal)?;
         self.rename(&wal, &damaged_wal)?;
-        self.remove(&beside(&self.salvage, "-wal"))?;
+        self.sync_folder()?;
         self.rename(&self.salvage, &self.spool)?;
         self.sync_folder()
     }
@@ -150,9 +157,9 @@ impl Files {
     ///
     /// # Errors
     /// A file can't be removed.
-    pub fn remove_salvage(&self) -> Result<(), SpoolError> {
-        self.remove(&self.salvage)?;
-        self.remove(&beside(&self.salvage, "-wal"))
+    pub fn remove_part(&self) -> Result<(), SpoolError> {
+        self.remove(&self.part)?;
+        self.remove(&beside(&self.part, "-wal"))
     }
 
     /// Makes the names durable.
@@ -286,13 +293,17 @@ pub fn create(connection: &mut Connection, beginning: &Beginning) -> Result<(), 
     checkpoint(connection, "PASSIVE")
 }
 
-/// Copies the WAL into the file.
+/// Copies the whole WAL into the file.
 ///
 /// # Errors
-/// The file can't be written.
+/// The file can't be written, or somebody reads it.
 pub fn checkpoint(connection: &Connection, mode: &str) -> Result<(), SpoolError> {
     let pragma = format!("PRAGMA wal_checkpoint({mode})");
-    connection.query_row(&pragma, [], |_| Ok(()))?;
+    let is_busy: bool = connection.query_row(&pragma, [], |row| row.get(0))?;
+    if is_busy {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        return Err(rusqlite::Error::SqliteFailure(busy, None).into());
+    }
     Ok(())
 }
 

@@ -20,7 +20,7 @@ const ROWS_PER_COMMIT: u64 = 1000;
 /// # Errors
 /// The new file can't be written now. The damaged one stands as it was, and all can be tried again.
 pub fn salvage(files: &Files, beginning: &Beginning) -> Result<Salvage, SpoolError> {
-    files.remove_salvage()?;
+    files.remove_part()?;
     let old = open_damaged(files);
     let meta = old.as_ref().and_then(read_meta);
     let beginning = Beginning {
@@ -30,8 +30,8 @@ pub fn salvage(files: &Files, beginning: &Beginning) -> Result<Salvage, SpoolErr
             .or(beginning.last_commit),
         ..*beginning
     };
-    file::touch(&files.salvage)?;
-    let mut new = file::connect(&files.salvage)?;
+    file::touch(&files.part)?;
+    let mut new = file::connect(&files.part)?;
     file::create(&mut new, &beginning)?;
     let mut saved = Salvage {
         set_aside: files.damaged.clone(),

@@ -123,7 +123,9 @@ impl Store {
         let mut bytes = 0;
         for level in Severity::ALL.into_iter().rev() {
             let mut rows = statement.query([level as i64])?;
+            let mut found = 0;
             while let Some(row) = rows.next()? {
+                found += 1;
                 let seq = number(row, "seq")?;
                 let alert = payload(row, "alert")?;
                 bytes += alert.get().len() + seq.to_string().len() + LINE_FRAME_BYTES;
@@ -142,6 +144,10 @@ impl Store {
                     level,
                     alert,
                 });
+            }
+            // A damaged index may hide rows without a word.
+            if found != self.books.level(level).rows {
+                return Err(rusqlite::Error::QueryReturnedNoRows.into());
             }
         }
         Ok(batch)
