@@ -4,6 +4,7 @@
 //! what is kept: a row leaves the queue when the centre has answered for exactly this row.
 
 mod address;
+mod answer;
 mod batch;
 mod client;
 mod connect;

@@ -14,10 +14,10 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use crate::deliver::forward::address::Address;
+use crate::deliver::forward::answer::detail;
 use crate::deliver::forward::connect::{Dialer, Settle};
 use crate::deliver::forward::exchange::{Answer, ExchangeError, Link, Outbound};
 use crate::deliver::forward::pace::Timing;
-use crate::deliver::forward::work::detail;
 use crate::deliver::identity::{
     CertificateError, IdentityError, JudgedTime, people_client, read_pem,
 };

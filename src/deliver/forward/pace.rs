@@ -101,7 +101,11 @@ pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
         let seconds = text.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
     }
-    let until = DateTimeParser::new().parse_timestamp(text).ok()?;
+    // The day of the week says nothing that the date does not.
+    let until = DateTimeParser::new()
+        .relaxed_weekday(true)
+        .parse_timestamp(text)
+        .ok()?;
     let wait = Duration::try_from(until.duration_since(now)).unwrap_or_default();
     Some(wait.min(RETRY_AFTER_MAX))
 }

@@ -1,63 +1,33 @@
 //! The loop: what is due, is done; what went wrong decides how long to wait.
 
+mod note;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use hyper::{Method, Request, StatusCode};
-use jiff::Timestamp;
+use hyper::{Method, Request};
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::de::DeserializeOwned;
-use thiserror::Error;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::deliver::forward::address::Address;
+use crate::deliver::forward::answer::{Fault, accounts_for, judge, read};
 use crate::deliver::forward::batch::{LINE_OVERHEAD, Packed, pack};
 use crate::deliver::forward::connect::Settle;
 use crate::deliver::forward::exchange::{Answer, ExchangeError, Link, Outbound, chain};
-use crate::deliver::forward::pace::{Pace, at_least, heartbeat_in, retry_after, spread};
+use crate::deliver::forward::pace::{Pace, heartbeat_in, spread};
 use crate::deliver::forward::status::tame;
 use crate::deliver::forward::{Forward, ForwardError, Queue, QueueError};
 use crate::deliver::identity::{Identity, IdentityError, JudgedTime, mutual_client};
 use crate::deliver::spool::RowId;
 use crate::deliver::wire::{
     Accepted, BATCH_BYTES_MAX, BATCH_LINES_MAX, EPOCH_HEADER, Heartbeat, HeartbeatAnswer, Ledger,
-    PATH_ALERTS, PATH_HEARTBEAT, PATH_RENEW, Problem, RenewAnswer, RenewRequest,
+    PATH_ALERTS, PATH_HEARTBEAT, PATH_RENEW, RenewAnswer, RenewRequest,
 };
 
-/// Why a step did not succeed.
-#[derive(Debug, Error)]
-pub enum Fault {
-    #[error(transparent)]
-    Exchange(#[from] ExchangeError),
-    /// 401, 403.
-    #[error("{0}")]
-    Refused(String),
-    /// 413.
-    #[error("the centre finds the batch too large")]
-    TooLarge,
-    /// 429 or 503 with a time.
-    #[error("the centre asks to wait")]
-    Wait(Duration),
-    #[error("the centre answers {status}{}{detail}", if .detail.is_empty() { "" } else { ": " })]
-    Status { status: u16, detail: String },
-    #[error("the centre's answer cannot be understood")]
-    Answer(#[source] serde_json::Error),
-    #[error("the centre's answer does not account for every line")]
-    Unaccounted,
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    #[error("the request cannot be made")]
-    Request(#[source] hyper::http::Error),
-    #[error("packing failed")]
-    Pack(#[source] std::io::Error),
-}
-
+/// What runs until the stop.
 pub struct Worker<Q, H> {
     parts: Forward<Q, H>,
     time: Arc<JudgedTime>,
@@ -79,8 +49,8 @@ enum Step {
     Idle,
 }
 
-/// An answer of a centre: ids and numbers; 1,000 rejections with a reason each are the largest.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// 1,000 rejections, each with its index, id and a reason of 190 bytes, are the largest honest answer.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 impl<Q, H> Worker<Q, H>
 where
@@ -136,7 +106,7 @@ where
                     tokio::select! {
                         () = sleep(delay) => {}
                         // Once more before the end, unless the centre said no.
-                        () = stop.cancelled() => if is_refusal(&fault) { return },
+                        () = stop.cancelled() => if fault.is_refusal() { return },
                     }
                 }
             }
@@ -243,7 +213,7 @@ where
         Ok(())
     }
 
-    /// Halves what is sent next if the last was too large, for the centre or for the line.
+    /// Halves what is sent next if the last was too large: for the centre, for the line, or by its answer.
     async fn shrink(&mut self, sent: &[RowId], fault: Fault) -> Result<Step, Fault> {
         match (&fault, sent) {
             (Fault::TooLarge, [row]) => {
@@ -256,7 +226,7 @@ where
                 self.lines_max = (sent.len() / 2).max(1);
                 Ok(Step::Did)
             }
-            (Fault::Exchange(ExchangeError::Slow(_)), _) => {
+            (Fault::Exchange(ExchangeError::Slow(_) | ExchangeError::AnswerTooLarge { .. }), _) => {
                 self.lines_max = (sent.len() / 2).max(1);
                 Err(fault)
             }
@@ -315,7 +285,7 @@ where
         if self.parts.identity.is_on_trial() {
             match &result {
                 Ok(_) => self.keep_renewed().await,
-                Err(fault) if is_refusal(fault) => {
+                Err(fault) if fault.is_refusal() => {
                     self.drop_renewed().await?;
                     let again = self.exchange(&request).await?;
                     return judge(again);
@@ -376,126 +346,8 @@ where
     }
 }
 
-/// What is noted of what happened, for people and machines.
+/// The identity, while it is renewed.
 impl<Q, H> Worker<Q, H> {
-    /// Writes a fault where people look, and returns how long to wait.
-    async fn note(&mut self, fault: &Fault) -> Duration {
-        let timing = self.parts.timing;
-        let refusal = is_refusal(fault);
-        self.link = None;
-        let delay = match fault {
-            Fault::Wait(asked) => at_least(*asked, random()),
-            _ if refusal => self.pace.refused(&timing, random()),
-            _ if self.try_next_url(fault) => Duration::ZERO,
-            _ => self.pace.failed(&timing, random()),
-        };
-        let text = tame(&chain(fault));
-        let before = self.parts.status.get();
-        let is_known = before.error.as_ref().or(before.refused.as_ref()) == Some(&text);
-        if is_known {
-            debug!(error = %text, retry_in = ?delay, "still not delivered");
-        } else {
-            warn!(error = %text, retry_in = ?delay, "cannot deliver; alerts wait in the spool");
-        }
-        let retry_at = Timestamp::now().checked_add(delay).ok();
-        self.parts
-            .metrics
-            .degraded
-            .with_label_values(&["delivery"])
-            .set(1);
-        self.parts
-            .status
-            .update(|state| {
-                (state.refused, state.error) = match refusal {
-                    true => (Some(text), None),
-                    false => (None, Some(text)),
-                };
-                state.retry_at = retry_at;
-            })
-            .await;
-        if refusal {
-            // The small request finds out whether the centre has changed its mind.
-            self.beat_at = Instant::now();
-        }
-        delay
-    }
-
-    /// Goes to the next address after a fault of the way there; says whether one is left before a wait is due.
-    fn try_next_url(&mut self, fault: &Fault) -> bool {
-        if !matches!(fault, Fault::Exchange(_)) {
-            return false;
-        }
-        self.tried += 1;
-        if self.tried < self.urls.len() {
-            self.at = (self.at + 1) % self.urls.len();
-            return true;
-        }
-        // All failed: the next round begins anywhere, so that not every agent of a province knocks at the same door.
-        self.tried = 0;
-        let count = self.urls.len() as u64;
-        self.at = usize::try_from(random() % count).unwrap_or(0);
-        false
-    }
-
-    async fn note_success(&mut self) {
-        self.pace.worked();
-        self.tried = 0;
-        let now = Timestamp::now();
-        self.parts.metrics.last_acknowledged.set(now.as_second());
-        self.parts
-            .metrics
-            .degraded
-            .with_label_values(&["delivery"])
-            .set(0);
-        let told = self.time.told();
-        let before = self.parts.status.get();
-        if before.refused.is_some() || before.error.is_some() || before.last_success.is_none() {
-            info!("the centre answers");
-        }
-        self.parts
-            .status
-            .update(|state| {
-                state.last_success = Some(now);
-                state.refused = None;
-                state.error = None;
-                state.retry_at = None;
-                state.told = told;
-            })
-            .await;
-    }
-
-    fn note_time(&self, told: Timestamp) {
-        if let Some(ends) = self.link.as_ref().and_then(|link| link.server_ends) {
-            self.time.tell(told, ends);
-        }
-    }
-
-    async fn note_certificate(&self) {
-        let ends = self.parts.identity.pair().not_after();
-        self.parts.metrics.certificate_expiry.set(ends.as_second());
-        self.parts
-            .status
-            .update(|state| state.certificate_ends = Some(ends))
-            .await;
-    }
-
-    fn note_batch(&self, fault: &Fault) {
-        self.count_batch(match fault {
-            Fault::TooLarge => "too_large",
-            Fault::Wait(_) => "throttled",
-            fault if is_refusal(fault) => "refused",
-            _ => "failed",
-        });
-    }
-
-    fn count_batch(&self, result: &str) {
-        self.parts
-            .metrics
-            .batches
-            .with_label_values(&[result])
-            .inc();
-    }
-
     async fn keep_renewed(&mut self) {
         match self.with_identity(Identity::keep_renewed).await {
             Ok(()) => {
@@ -530,110 +382,11 @@ impl<Q, H> Worker<Q, H> {
     }
 }
 
-fn judge(answer: Answer) -> Result<Bytes, Fault> {
-    let status = answer.status;
-    let asked = answer
-        .retry_after
-        .as_deref()
-        .and_then(|text| retry_after(text, Timestamp::now()))
-        .filter(|wait| !wait.is_zero());
-    match (status, asked) {
-        (StatusCode::OK, _) => Ok(answer.body),
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-            let detail = detail(&answer.body);
-            Err(Fault::Refused(match detail.is_empty() {
-                true => format!("refused with {}", status.as_u16()),
-                false => detail,
-            }))
-        }
-        (StatusCode::PAYLOAD_TOO_LARGE, _) => Err(Fault::TooLarge),
-        (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(wait)) => {
-            Err(Fault::Wait(wait))
-        }
-        _ => Err(Fault::Status {
-            status: status.as_u16(),
-            detail: detail(&answer.body),
-        }),
-    }
-}
-
-/// Returns what a problem body says, else nothing.
-pub(super) fn detail(body: &[u8]) -> String {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) if problem.detail.is_empty() => tame(&problem.title),
-        Ok(problem) => tame(&problem.detail),
-        Err(_) => String::new(),
-    }
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
-    serde_json::from_slice(body).map_err(Fault::Answer)
-}
-
-/// Whether every line sent was accepted, known already or rejected by an index of its own.
-fn accounts_for(accepted: &Accepted, sent: usize) -> bool {
-    let mut indices: Vec<usize> = accepted.rejected.iter().map(|line| line.index).collect();
-    indices.sort_unstable();
-    indices.dedup();
-    let counted = accepted
-        .accepted
-        .checked_add(accepted.duplicate)
-        .and_then(|count| count.checked_add(indices.len()));
-    counted == Some(sent)
-        && indices.len() == accepted.rejected.len()
-        && indices.last().is_none_or(|&last| last < sent)
-}
-
-fn is_refusal(fault: &Fault) -> bool {
-    match fault {
-        Fault::Refused(_) => true,
-        Fault::Exchange(ExchangeError::Connect(error)) => error.is_refusal(),
-        _ => false,
-    }
-}
-
 fn random() -> u64 {
     let mut bytes = [0; 8];
     // Without chance the middle of each span is taken.
     match SystemRandom::new().fill(&mut bytes) {
         Ok(()) => u64::from_ne_bytes(bytes),
         Err(_) => u64::MAX / 2,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::deliver::wire::Rejected;
-
-    #[test]
-    fn an_answer_must_account_for_every_line() {
-        for (accepted, duplicate, rejected, sent, accounts) in [
-            (3, 0, &[][..], 3, true),
-            (1, 2, &[], 3, true),
-            (1, 1, &[2], 3, true),
-            (0, 0, &[0, 1, 2], 3, true),
-            (0, 0, &[], 3, false),
-            (2, 0, &[], 3, false),
-            (4, 0, &[], 3, false),
-            (2, 0, &[3], 3, false),
-            (1, 0, &[1, 1], 3, false),
-            (usize::MAX, 4, &[], 3, false),
-        ] {
-            let answer = Accepted {
-                accepted,
-                duplicate,
-                rejected: rejected
-                    .iter()
-                    .map(|&index| Rejected {
-                        index,
-                        id: None,
-                        why: String::new(),
-                    })
-                    .collect(),
-                time: Timestamp::UNIX_EPOCH,
-            };
-            assert_eq!(accounts_for(&answer, sent), accounts, "{answer:?}");
-        }
     }
 }
