@@ -346,11 +346,7 @@ impl Queue for Memory {
         })
     }
 
-    async fn done(
-        &self,
-        done: Vec<RowId>,
-        rejected: Vec<(RowId, String)>,
-    ) -> Result<(), QueueError> {
+    async fn done(&self, done: &[RowId], rejected: &[(RowId, String)]) -> Result<(), QueueError> {
         let mut rows = self.0.lock().unwrap();
         for row in done {
             rows.waiting.remove(&u64::try_from(row.0).unwrap()).unwrap();
@@ -358,7 +354,7 @@ impl Queue for Memory {
         for (row, why) in rejected {
             let number = u64::try_from(row.0).unwrap();
             rows.waiting.remove(&number).unwrap();
-            rows.dead.push((number, why));
+            rows.dead.push((number, why.clone()));
         }
         Ok(())
     }
