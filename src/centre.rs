@@ -1,1 +1,3 @@
 //! The monitoring centre.
+
+mod store;
