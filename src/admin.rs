@@ -194,11 +194,8 @@ mod tests {
             }
         });
         let stop = CancellationToken::new();
-        let served = tokio::spawn(admin.serve(
-            CentreMetrics::default().exposition,
-            ready,
-            stop.clone(),
-        ));
+        let served =
+            tokio::spawn(admin.serve(CentreMetrics::default().exposition, ready, stop.clone()));
         for (request, status, part) in [
             ("GET /metrics", "200", "canhgac_centre_build_info"),
             ("GET /healthz", "200", "ok"),
@@ -216,10 +213,7 @@ mod tests {
         sick.store(true, Ordering::Relaxed);
         let answer = get(address, "GET /readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-        assert!(
-            answer.ends_with("store: disk full\\u{1b}[2J\n"),
-            "{answer}"
-        );
+        assert!(answer.ends_with("store: disk full\\u{1b}[2J\n"), "{answer}");
         stop.cancel();
         served.await.unwrap();
     }

@@ -112,9 +112,7 @@ fn process_of(inode: u64) -> Option<Holder> {
         fs::read_dir(entry.path().join("fd"))
             .ok()?
             .flatten()
-            .any(|fd| {
-                fs::read_link(fd.path()).is_ok_and(|target| target == Path::new(&socket))
-            })
+            .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == Path::new(&socket)))
             .then(|| Holder::Process {
                 pid,
                 name: fs::read_to_string(entry.path().join("comm")).unwrap_or_default(),

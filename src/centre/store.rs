@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::ConnectOptions as _;
 use thiserror::Error;
 
 use self::writer::{Write, Writer};
@@ -97,6 +97,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .pragma("journal_size_limit", WAL_BYTES_KEPT);
+        make_private(&path).map_err(|error| failed(sqlx::Error::Io(error)))?;
         let mut db = write.connect().await.map_err(failed)?;
         sqlx::migrate!("src/centre/store/migrations/sqlite")
             .run(&mut db)
@@ -146,6 +147,14 @@ impl Store {
     async fn write<W: Write>(&self, write: W) -> Result<W::Out, StoreError> {
         self.writer.write(write).await
     }
+}
+
+/// SQLite would make the file readable by all; its WAL takes the mode of the file.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).map(drop)
 }
 
 /// Microseconds: what a column holds.

@@ -67,8 +67,8 @@ pub struct Enrol {
     pub agent: String,
     pub host: String,
     pub machine: String,
-    /// SHA-256 of its public key.
-    pub key: [u8; 32],
+    /// Names its public key.
+    pub key: String,
     pub now: Timestamp,
 }
 
@@ -114,7 +114,7 @@ impl Write for Enrol {
         }
         let known: Option<(String, String)> =
             sqlx::query_as("SELECT id, state FROM agents WHERE key = ? AND token = ?")
-                .bind(&self.key[..])
+                .bind(&self.key)
                 .bind(&self.token[..])
                 .fetch_optional(&mut *db)
                 .await?;
@@ -142,7 +142,7 @@ impl Write for Enrol {
         .bind(&agency)
         .bind(&self.host)
         .bind(&self.machine)
-        .bind(&self.key[..])
+        .bind(&self.key)
         .bind(&self.token[..])
         .bind(micros(self.now))
         .execute(&mut *db)
@@ -360,4 +360,3 @@ fn agent(row: Listed) -> Result<Agent, StoreError> {
         stated: stated as i64,
     })
 }
-

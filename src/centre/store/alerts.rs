@@ -294,10 +294,8 @@ impl Store {
         query
             .push(" LIMIT 1 OFFSET ")
             .push_bind(SCAN_ROWS_MAX.saturating_sub(1));
-        let floor: Option<(i64, i64)> = query
-            .build_query_as()
-            .fetch_optional(&self.readers)
-            .await?;
+        let floor: Option<(i64, i64)> =
+            query.build_query_as().fetch_optional(&self.readers).await?;
         Ok(floor.map(|(time, seq)| Cursor { time, seq }))
     }
 }

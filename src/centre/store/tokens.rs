@@ -109,11 +109,10 @@ impl Store {
     /// # Errors
     /// When the database can't be read.
     pub async fn role(&self, hash: &[u8; 32]) -> Result<Option<Role>, StoreError> {
-        let role: Option<String> =
-            sqlx::query_scalar("SELECT role FROM api_tokens WHERE hash = ?")
-                .bind(&hash[..])
-                .fetch_optional(&self.readers)
-                .await?;
+        let role: Option<String> = sqlx::query_scalar("SELECT role FROM api_tokens WHERE hash = ?")
+            .bind(&hash[..])
+            .fetch_optional(&self.readers)
+            .await?;
         role.map(|text| {
             [Role::Reader, Role::Administrator]
                 .into_iter()

@@ -37,9 +37,12 @@ const COMMIT_ROWS: usize = 4000;
 /// While nothing can be written, how often it is tried without being asked.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
+type Sender = mpsc::Sender<Box<dyn Task>>;
+
 #[derive(Clone)]
 pub struct Writer {
-    tasks: Arc<Mutex<Option<mpsc::Sender<Box<dyn Task>>>>>,
+    /// Gone once it is closed.
+    tasks: Arc<Mutex<Option<Sender>>>,
     joined: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
     fault: Arc<Mutex<Option<String>>>,
 }

@@ -5,8 +5,8 @@ CREATE TABLE agents (
     agency   TEXT NOT NULL,
     host     TEXT NOT NULL,
     machine  TEXT NOT NULL,
-    -- SHA-256 of the public key it enrolled with: the same key again is the same agent.
-    key      BLOB NOT NULL,
+    -- Names the public key it enrolled with: the same key again is the same agent.
+    key      TEXT NOT NULL,
     token    BLOB NOT NULL,
     state    TEXT NOT NULL CHECK (state IN ('active', 'quarantined', 'revoked')),
     enrolled INTEGER NOT NULL
