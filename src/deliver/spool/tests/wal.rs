@@ -74,7 +74,7 @@ fn change(spool: &mut Spool, number: u64) {
             let entry = Entry {
                 room: Room::Folds,
                 key: vec![(number % 3) as u8],
-                value: (number % 4 != 0).then(|| vec![0; number as usize * 100]),
+                value: (!number.is_multiple_of(4)).then(|| vec![0; number as usize * 100]),
             };
             let commit = Commit {
                 alerts: &alerts,
