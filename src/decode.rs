@@ -27,7 +27,7 @@ pub struct Surroundings {
     pub zone: TimeZone,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("truncated {what}: need {need} bytes, have {have}")]
     Truncated {
@@ -37,6 +37,8 @@ pub enum DecodeError {
     },
     #[error("malformed {what} at byte {at}")]
     Malformed { what: &'static str, at: usize },
+    #[error("not {what}")]
+    Foreign { what: &'static str },
 }
 
 pub trait Decoder: Send {

@@ -54,7 +54,10 @@ impl Outlet {
     pub fn send(&self, inflow: Inflow, overflow: Overflow) -> Result<Sent, Closed> {
         let sender = self.senders.first().ok_or(Closed)?;
         match overflow {
-            Overflow::Wait => sender.send(inflow).map(|()| Sent::Taken).map_err(|_| Closed),
+            Overflow::Wait => sender
+                .send(inflow)
+                .map(|()| Sent::Taken)
+                .map_err(|_| Closed),
             Overflow::Drop => match sender.try_send(inflow) {
                 Ok(()) => Ok(Sent::Taken),
                 Err(TrySendError::Full(inflow)) => Ok(Sent::Dropped(inflow.records.len())),
@@ -106,7 +109,12 @@ impl Health {
     }
 
     pub fn fault(&self, id: &SourceId, fault: Option<String>) {
-        self.0.lock().expect("no panic").entry(id.clone()).or_default().fault = fault;
+        self.0
+            .lock()
+            .expect("no panic")
+            .entry(id.clone())
+            .or_default()
+            .fault = fault;
     }
 
     pub fn beat(&self) -> Vec<SourceHealth> {
@@ -129,8 +137,6 @@ pub struct Resume {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    #[error(transparent)]
-    Capture(#[from] capture::CaptureError),
     #[error("outlet closed")]
     Closed(#[from] Closed),
 }
