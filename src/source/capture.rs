@@ -273,7 +273,7 @@ impl Source for Capture {
                 }
                 Err(error) => error,
             };
-            let text = chain(&error);
+            let text = told(&error);
             // A process does not gain the capability while it runs.
             let ends = matches!(error, CaptureError::Missing(_));
             if retry.is_new(&text) {
@@ -459,7 +459,8 @@ fn wait(stop: &Stop, time: Duration) {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// Returns a message with its causes, as one sentence.
+pub fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

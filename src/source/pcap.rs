@@ -18,6 +18,7 @@ pub use crate::source::pcap::recording::{Packet, Packets, PcapError, read};
 
 use crate::decode::{Format, LinkType};
 use crate::record::{FileId, Mark, Position, Progress, Record, SourceId};
+use crate::source::capture::told;
 use crate::source::{Closed, Health, Inflow, Outlet, Overflow, Resume, Source, SourceError};
 use crate::source::{Stop, Stream};
 
@@ -169,7 +170,7 @@ impl Source for Pcap {
             }
             Err(PlayError::Pcap(error)) => {
                 warn!(source = %id, error = &error as &dyn std::error::Error, "recording read in part");
-                health.fault(&id, Some(chain(&error)));
+                health.fault(&id, Some(told(&error)));
                 Ok(())
             }
             Err(PlayError::Closed(closed)) => Err(closed.into()),
@@ -271,17 +272,6 @@ fn hash(file: &File, from: u64, to: u64) -> io::Result<u64> {
     Ok(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     }))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
