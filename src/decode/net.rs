@@ -243,6 +243,8 @@ fn whole_message<'p>(tcp: &Tcp<'p>, ends: &Ends) -> Option<&'p [u8]> {
 }
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 pub mod craft;
 #[cfg(test)]
 mod tests;
