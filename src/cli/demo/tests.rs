@@ -2,11 +2,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::decode::net::{NetDecoder, Viewpoint, craft};
-use crate::decode::{Decoder, LinkType};
+use crate::decode::{Decoder, Format, LinkType, Surroundings, for_format};
 use crate::event::field::{self, FieldId, Fields};
-use crate::record::FileId;
+use crate::record::{FileId, Position, Record};
 use crate::source::pcap::Packets;
 
 const RECORDING_BYTES_MAX: usize = 64 * 1024;
@@ -123,6 +125,38 @@ fn every_line_has_the_times_and_the_host_of_now() {
     let auth = &logs[0].1;
     assert!(auth.matches("Failed password").count() >= 12);
     assert!(auth.contains("Accepted password"));
+}
+
+#[test]
+fn every_line_is_understood_by_the_decoders() {
+    let now = "2026-11-22T14:12:01Z".parse().unwrap();
+    let around = Surroundings {
+        zone: TimeZone::UTC,
+    };
+    let mut sources = BTreeSet::new();
+    for (file, log) in lines(now, "may-chu-1") {
+        let mut decoder = for_format(Format::Auto, &around);
+        for line in log.lines() {
+            let record = Record {
+                position: Position::Cursor(file.into()),
+                read_at: now,
+                bytes: line.to_owned().into(),
+                cut: false,
+            };
+            let mut count = 0;
+            let outcome = decoder.decode(&record, &Fields::default(), &mut |event| {
+                count += 1;
+                assert!(event.time.is_some(), "{line}");
+                let services = event.logsources.services.iter();
+                sources.extend(services.map(ToString::to_string));
+                sources.extend(event.logsources.categories.iter().map(ToString::to_string));
+            });
+            assert_eq!((outcome, count), (Ok(()), 1), "{line}");
+        }
+    }
+    for source in ["sshd", "sudo", "cron", "webserver"] {
+        assert!(sources.contains(source), "no {source} among {sources:?}");
+    }
 }
 
 /// Packets with their times, and how they become a file.
