@@ -41,6 +41,9 @@ pub enum Sent {
 #[error("closed")]
 pub struct Closed;
 
+pub const INFLOW_RECORDS_MAX: usize = 256;
+pub const INFLOW_BYTES_MAX: usize = 256 << 10;
+
 #[derive(Clone)]
 pub struct Outlet {
     senders: Vec<SyncSender<Inflow>>,

@@ -1,6 +1,8 @@
 //! Live packets of one interface, by pnet. Drops what the workers can't take, and counts it; what the kernel drops
 //! before that, pnet cannot tell.
 
+pub mod tally;
+
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -19,8 +21,9 @@ use tracing::{info, warn};
 use crate::decode::{Format, LinkType};
 use crate::metrics::AgentMetrics;
 use crate::record::{Mark, Position, Record, SourceId};
-use crate::source::{Closed, Health, Inflow, Outlet, Overflow, Resume, Sent, Source, SourceError};
-use crate::source::{Stop, Stream};
+use crate::source::capture::tally::{Tally, told};
+use crate::source::{Closed, Health, INFLOW_BYTES_MAX, Inflow, Outlet, Overflow, Resume, Sent};
+use crate::source::{Source, SourceError, Stop, Stream};
 
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -84,7 +87,6 @@ const READ_BUFFER_BYTES: usize = 65_536 + 64;
 /// So often `stop` is looked at, and so long a packet waits for others to be handed on with it.
 const WAIT: Duration = Duration::from_millis(100);
 const RECORDS_MAX: usize = 64;
-const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// 64 packets of the mean of mixed traffic, 271 bytes, in one allocation.
 const BUFFER_BYTES: usize = 16 * 1024;
 /// An interface that comes back is heard again within half a minute.
@@ -219,20 +221,15 @@ impl Capture {
         let Some((stream, records)) = chunk.take() else {
             return Ok(());
         };
-        let id = stream.id.clone();
-        let count = records.len();
+        lines.tally.read(&stream.id, &records);
         let inflow = Inflow {
             stream,
             records,
             mark: Some(Mark::Counter { start: chunk.start }),
         };
         if let Sent::Dropped(dropped) = lines.out.send(inflow, Overflow::Drop)? {
-            self.metrics
-                .drops
-                .with_label_values(&[KIND, "queue"])
-                .inc_by(dropped as u64);
+            lines.tally.dropped(dropped);
         }
-        lines.health.records(&id, count as u64, Timestamp::now());
         Ok(())
     }
 }
@@ -250,7 +247,8 @@ impl Source for Capture {
         health: &Health,
     ) -> Result<(), SourceError> {
         let id = self.id();
-        let lines = Lines { out, stop, health };
+        let tally = Tally::new(id.clone(), KIND, &self.metrics, health);
+        let mut lines = Lines { out, stop, tally };
         let me = thread::current();
         stop.on_stop(Box::new(move || me.unpark()));
         let mut chunk = Chunk::new(from.start);
@@ -258,7 +256,7 @@ impl Source for Capture {
         while !stop.is_set() {
             let error = match self.open() {
                 Ok((link, mut receiver)) => {
-                    health.fault(&id, None);
+                    lines.tally.fault(None);
                     info!(source = %id, link = link.0, "capturing");
                     chunk.open(&id, link);
                     let opened = Instant::now();
@@ -278,7 +276,7 @@ impl Source for Capture {
             let ends = matches!(error, CaptureError::Missing(_));
             if retry.is_new(&text) {
                 warn!(source = %id, error = text, "cannot capture");
-                health.fault(&id, Some(text));
+                lines.tally.fault(Some(text));
             }
             if ends {
                 return Ok(());
@@ -293,7 +291,7 @@ impl Source for Capture {
 struct Lines<'l> {
     out: &'l Outlet,
     stop: &'l Stop,
-    health: &'l Health,
+    tally: Tally<'l>,
 }
 
 #[derive(Debug, Error)]
@@ -361,7 +359,7 @@ impl Chunk {
     fn is_due(&self) -> bool {
         !self.records.is_empty()
             && (self.records.len() >= RECORDS_MAX
-                || self.bytes >= CHUNK_BYTES_MAX
+                || self.bytes >= INFLOW_BYTES_MAX
                 || self.since.elapsed() >= WAIT)
     }
 
@@ -457,18 +455,6 @@ fn wait(stop: &Stop, time: Duration) {
     {
         thread::park_timeout(left);
     }
-}
-
-/// Returns a message with its causes, as one sentence.
-pub fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

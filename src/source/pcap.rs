@@ -17,10 +17,11 @@ use tracing::{info, warn};
 pub use crate::source::pcap::recording::{Packet, Packets, PcapError, read};
 
 use crate::decode::{Format, LinkType};
+use crate::metrics::AgentMetrics;
 use crate::record::{FileId, Mark, Position, Progress, Record, SourceId};
-use crate::source::capture::told;
-use crate::source::{Closed, Health, Inflow, Outlet, Overflow, Resume, Source, SourceError};
-use crate::source::{Stop, Stream};
+use crate::source::capture::tally::{Tally, told};
+use crate::source::{Closed, Health, INFLOW_BYTES_MAX, INFLOW_RECORDS_MAX, Inflow, Outlet};
+use crate::source::{Overflow, Resume, Source, SourceError, Stop, Stream};
 
 /// One recording.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -32,9 +33,6 @@ pub struct Config {
 /// The label of metrics.
 pub const KIND: &str = "pcap";
 
-/// The same as a capture hands on together; a chunk stays under 256 KiB unless one packet is longer.
-const RECORDS_MAX: usize = 64;
-const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// Headers and the first packet: what tells one recording from another at the same inode.
 const HEAD_BYTES_MAX: u64 = 1024;
 const BEFORE_BYTES_MAX: u64 = 64;
@@ -43,12 +41,14 @@ const BEFORE_BYTES_MAX: u64 = 64;
 #[derive(Debug)]
 pub struct Pcap {
     path: PathBuf,
+    metrics: AgentMetrics,
 }
 
 impl Pcap {
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, metrics: &AgentMetrics) -> Self {
         Self {
             path: config.path.clone(),
+            metrics: metrics.clone(),
         }
     }
 
@@ -66,7 +66,7 @@ impl Pcap {
         from: &Resume,
         out: &Outlet,
         stop: &Stop,
-        health: &Health,
+        tally: &Tally<'_>,
     ) -> Result<(), PlayError> {
         let file = File::open(&self.path).map_err(|error| self.cannot_read(error))?;
         let file_id = identity(&file, &self.path).map_err(|error| self.cannot_read(error))?;
@@ -100,11 +100,11 @@ impl Pcap {
                 continue;
             }
             if !chunk.takes(&open.stream, packet.bytes.len()) {
-                self.send(&mut chunk, file_id, &file, out, health)?;
+                self.send(&mut chunk, file_id, &file, out, tally)?;
             }
             chunk.add(&open.stream, packet, file_id);
         }
-        self.send(&mut chunk, file_id, &file, out, health)?;
+        self.send(&mut chunk, file_id, &file, out, tally)?;
         fault.map_or(Ok(()), |fault| Err(fault.into()))
     }
 
@@ -114,7 +114,7 @@ impl Pcap {
         file_id: FileId,
         file: &File,
         out: &Outlet,
-        health: &Health,
+        tally: &Tally<'_>,
     ) -> Result<(), PlayError> {
         let Chunk {
             stream,
@@ -123,8 +123,7 @@ impl Pcap {
             ..
         } = std::mem::take(chunk);
         let Some(stream) = stream else { return Ok(()) };
-        let count = records.len() as u64;
-        let id = stream.id.clone();
+        tally.read(&stream.id, &records);
         let mark = Mark::File {
             file: file_id,
             offset: end,
@@ -137,7 +136,6 @@ impl Pcap {
             mark: Some(mark),
         };
         out.send(inflow, Overflow::Wait)?;
-        health.records(&id, count, Timestamp::now());
         Ok(())
     }
 
@@ -163,14 +161,16 @@ impl Source for Pcap {
         health: &Health,
     ) -> Result<(), SourceError> {
         let id = self.id(None);
-        match self.play(&from, out, stop, health) {
+        let mut tally = Tally::new(id.clone(), KIND, &self.metrics, health);
+        match self.play(&from, out, stop, &tally) {
             Ok(()) => {
                 info!(source = %id, "recording read to its end");
                 Ok(())
             }
             Err(PlayError::Pcap(error)) => {
-                warn!(source = %id, error = &error as &dyn std::error::Error, "recording read in part");
-                health.fault(&id, Some(told(&error)));
+                let text = told(&error);
+                warn!(source = %id, error = text, "recording read in part");
+                tally.fault(Some(text));
                 Ok(())
             }
             Err(PlayError::Closed(closed)) => Err(closed.into()),
@@ -205,8 +205,8 @@ impl Chunk {
         self.stream
             .as_ref()
             .is_none_or(|mine| Arc::ptr_eq(mine, stream))
-            && self.records.len() < RECORDS_MAX
-            && (self.records.is_empty() || self.bytes + bytes <= CHUNK_BYTES_MAX)
+            && self.records.len() < INFLOW_RECORDS_MAX
+            && (self.records.is_empty() || self.bytes + bytes <= INFLOW_BYTES_MAX)
     }
 
     fn add(&mut self, stream: &Arc<Stream>, packet: Packet, file: FileId) {

@@ -90,7 +90,7 @@ fn packets_are_kept_to_the_snap_length_and_numbered() {
     }
     assert!(chunk.is_due());
     assert_eq!(chunk.take().unwrap().1[0].position.to_string(), "7.2");
-    chunk.add(&[0; CHUNK_BYTES_MAX], CHUNK_BYTES_MAX);
+    chunk.add(&[0; INFLOW_BYTES_MAX], INFLOW_BYTES_MAX);
     assert!(chunk.is_due());
 }
 

@@ -7,13 +7,13 @@ use super::*;
 fn a_recording_is_handed_on_whole_and_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.pcap");
-    fs::write(&path, file(150)).unwrap();
+    fs::write(&path, file(300)).unwrap();
     let played = play(&path, Vec::new());
-    assert_eq!(played.records.len(), 150);
+    assert_eq!(played.records.len(), 300);
     let offsets: Vec<u64> = played.records.iter().map(offset).collect();
-    let expected: Vec<u64> = (0..150).map(|n| 24 + n * 20).collect();
+    let expected: Vec<u64> = (0..300).map(|n| 24 + n * 20).collect();
     assert_eq!(offsets, expected);
-    assert_eq!(played.chunks, [64, 64, 22]);
+    assert_eq!(played.chunks, [256, 44]);
     assert_eq!(
         played.records[3].read_at,
         Timestamp::from_second(3).unwrap()
@@ -26,29 +26,29 @@ fn a_recording_is_handed_on_whole_and_in_order() {
 fn a_recording_that_was_read_is_not_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.pcap");
-    fs::write(&path, file(100)).unwrap();
+    fs::write(&path, file(300)).unwrap();
     let first = play(&path, Vec::new());
     for (what, progress, count) in [
         ("to its end", first.progress[1].clone(), 0),
-        ("a part", first.progress[0].clone(), 36),
+        ("a part", first.progress[0].clone(), 44),
     ] {
         assert_eq!(play(&path, vec![progress]).records.len(), count, "{what}");
     }
     let end = first.progress[1].clone();
     let mut longer = fs::OpenOptions::new().append(true).open(&path).unwrap();
-    std::io::Write::write_all(&mut longer, &file(102)[file(100).len()..]).unwrap();
+    std::io::Write::write_all(&mut longer, &file(302)[file(300).len()..]).unwrap();
     assert_eq!(
         play(&path, vec![end.clone()]).records.len(),
         2,
         "it has grown"
     );
 
-    let mut other = file(100);
+    let mut other = file(300);
     other[24] = 9; // the first packet's time
     fs::write(&path, other).unwrap();
     assert_eq!(
         play(&path, vec![end]).records.len(),
-        100,
+        300,
         "another in its place"
     );
 }
@@ -85,9 +85,11 @@ struct Played {
 }
 
 fn play(path: &Path, streams: Vec<Progress>) -> Played {
-    let source = Pcap::new(&Config {
+    let config = Config {
         path: path.to_owned(),
-    });
+    };
+    let metrics = AgentMetrics::default();
+    let source = Pcap::new(&config, &metrics);
     let (sender, receiver): (_, Receiver<Inflow>) = sync_channel(64);
     let health = Health::default();
     let from = Resume {
