@@ -271,6 +271,30 @@ impl Alert {
     pub fn count(&self) -> u64 {
         self.count.map_or(1, NonZeroU64::get)
     }
+
+    /// Brings the alert within `ALERT_BYTES_MAX` as JSON: control characters take six bytes there, so that
+    /// bounds on the values don't bound the whole. Raw goes first, then the largest fields; `cut` names them.
+    pub fn fit(&mut self) {
+        while serde_json::to_vec(self).map_or(0, |json| json.len()) > ALERT_BYTES_MAX {
+            let name = if self.raw.len() > 256 {
+                let half = self.raw.floor_char_boundary(self.raw.len() / 2);
+                self.raw.truncate(half);
+                "raw".to_owned()
+            } else {
+                let largest = self
+                    .fields
+                    .iter()
+                    .max_by_key(|(_, value)| value.to_string().len());
+                let Some((name, _)) = largest else { return };
+                let name = name.clone();
+                self.fields.remove(&name);
+                name
+            };
+            if !self.cut.contains(&name) {
+                self.cut.push(name);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -310,6 +334,21 @@ mod tests {
         ] {
             assert_ne!(id, other);
         }
+    }
+
+    #[test]
+    fn an_alert_of_control_characters_is_cut_to_its_size_and_says_so() {
+        let text = r#"{"id":"00000000000000000000000000000001","time":"2026-01-02T03:04:05Z","observed":"2026-01-02T03:04:06Z","host":"h","rule":{"id":"r","title":"t","level":"high"}}"#;
+        let mut alert: Alert = serde_json::from_str(text).unwrap();
+        alert.raw = "\u{1}".repeat(RAW_BYTES_MAX);
+        for n in 0..10 {
+            let value = "\u{1}".repeat(VALUE_BYTES_MAX);
+            alert.fields.insert(format!("f{n}"), value.into());
+        }
+        alert.fit();
+        assert!(serde_json::to_vec(&alert).unwrap().len() <= ALERT_BYTES_MAX);
+        assert!(alert.cut.contains(&"raw".to_owned()));
+        assert!(!alert.fields.is_empty());
     }
 
     #[test]

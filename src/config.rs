@@ -1,1 +1,336 @@
-//! Assembles the modules' Configs.
+//! Reads the configuration files of the two roles and tells every fault of one at once, each with its place.
+//! A module owns its `Config`; this one only assembles and checks. Does not know what the settings mean.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use saphyr::{LoadableYamlNode, MarkedYaml, YamlData};
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path as FieldPath, Segment};
+use serde_yaml::Value;
+
+use crate::diagnostic::{Diagnostic, Place, nearest};
+
+/// Faults told of one file; a file with more is some other file.
+const FAULTS_MAX: usize = 50;
+/// No configuration is longer; the bound keeps a wrong path (`/dev/zero`) from filling memory.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {path}", path = path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("{path} has {size} bytes; a configuration has at most {FILE_BYTES_MAX}", path = path.display())]
+    TooLong { path: PathBuf, size: u64 },
+    #[error("{0}")]
+    Faults(Faults),
+}
+
+/// Every fault of a file, in the file's order.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<Diagnostic>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|fault| fault.fmt(f))
+    }
+}
+
+/// Reads a whole file as text.
+///
+/// # Errors
+/// When it can't be read or is too long.
+pub fn text(path: &Path) -> Result<String, ConfigError> {
+    let read = |cause| ConfigError::Read {
+        path: path.to_owned(),
+        cause,
+    };
+    let size = fs::metadata(path).map_err(read)?.len();
+    if size > FILE_BYTES_MAX {
+        let path = path.to_owned();
+        return Err(ConfigError::TooLong { path, size });
+    }
+    fs::read_to_string(path).map_err(read)
+}
+
+/// Returns the settings that `text` gives; what it leaves out has its default.
+///
+/// # Errors
+/// Every fault: unknown keys, wrong types, values that a type refuses, broken YAML.
+pub fn parse<T: DeserializeOwned + Default>(file: &str, text: &str) -> Result<T, ConfigError> {
+    let mut value: Value = match serde_yaml::from_str(text) {
+        Ok(value) => value,
+        Err(error) => {
+            let fault = syntax(file, text, &error);
+            return Err(ConfigError::Faults(Faults(vec![fault])));
+        }
+    };
+    if value.is_null() {
+        return Ok(T::default()); // an empty file, or comments only
+    }
+    let tree = MarkedYaml::load_from_str(text).unwrap_or_default();
+    let mut faults = Vec::new();
+    while faults.len() < FAULTS_MAX {
+        let error = match serde_path_to_error::deserialize::<_, T>(value.clone()) {
+            Ok(settings) if faults.is_empty() => return Ok(settings),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        let steps = steps(error.path());
+        let message = error.inner().to_string();
+        let (fault, faulty) = locate(file, text, tree.first(), steps, &message);
+        if faults.contains(&fault) {
+            break; // taking it out did not help; what is known is told
+        }
+        faults.push(fault);
+        if !remove(&mut value, &faulty) {
+            break;
+        }
+    }
+    faults.sort_by_key(|fault: &Diagnostic| fault.place);
+    Err(ConfigError::Faults(Faults(faults)))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Item(usize),
+}
+
+fn steps(path: &FieldPath) -> Vec<Step> {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(Step::Item(*index)),
+            Segment::Map { key } => Some(Step::Key(key.clone())),
+            Segment::Enum { variant } => Some(Step::Key(variant.clone())),
+            Segment::Unknown => None,
+        })
+        .collect()
+}
+
+fn syntax(file: &str, text: &str, error: &serde_yaml::Error) -> Diagnostic {
+    let full = error.to_string();
+    let message = full
+        .rsplit_once(" at line ")
+        .map_or(full.as_str(), |(before, _)| before);
+    let fault = Diagnostic::error(file, format!("not valid YAML: {message}"));
+    match error.location() {
+        None => fault,
+        Some(at) => {
+            let place = Place {
+                line: at.line().max(1),
+                column: at.column().max(1),
+            };
+            fault.at(text, place, 1).hint(
+                "check the indentation, the quotes and the colon of this line and the one before",
+            )
+        }
+    }
+}
+
+/// Returns the fault with its place, and the path to what has to go for the next fault to be seen.
+fn locate(
+    file: &str,
+    text: &str,
+    root: Option<&MarkedYaml<'_>>,
+    mut steps: Vec<Step>,
+    message: &str,
+) -> (Diagnostic, Vec<Step>) {
+    let mut fault = Diagnostic::error(file, message);
+    let mut point_at_key = false;
+    if let Some((name, expected)) = unknown_field(message) {
+        // The path ends at the key or at the mapping that holds it.
+        if steps.last() != Some(&Step::Key(name.to_owned())) {
+            steps.push(Step::Key(name.to_owned()));
+        }
+        fault.message = format!("unknown field `{name}`");
+        fault.label = match expected.is_empty() {
+            true => "no fields are known here".to_owned(),
+            false => format!("expected {}", listed(&expected)),
+        };
+        if let Some(meant) = nearest(name, expected.iter().copied()) {
+            fault.hint = format!("did you mean `{meant}`?");
+        }
+        point_at_key = true;
+    } else if let Some((_, expected)) = message.split_once(", expected ") {
+        fault.label = format!("expected {expected}");
+    }
+    if let Some((place, width)) = root.and_then(|root| place(root, &steps, point_at_key)) {
+        fault = fault.at(text, place, width);
+    }
+    (fault, steps)
+}
+
+/// Takes apart serde's "unknown field `a`, expected one of `b`, `c`".
+fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (name, rest) = rest.split_once('`')?;
+    Some((name, rest.split('`').skip(1).step_by(2).collect()))
+}
+
+fn listed(names: &[&str]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.as_slice() {
+        [one] => one.clone(),
+        many => format!("one of {}", many.join(", ")),
+    }
+}
+
+/// Returns where the node at the end of the path stands, or its key, and how wide it is on its line.
+fn place(root: &MarkedYaml<'_>, steps: &[Step], at_key: bool) -> Option<(Place, usize)> {
+    let mut node = root;
+    for (at, step) in steps.iter().enumerate() {
+        let is_last = at + 1 == steps.len();
+        match (step, &node.data) {
+            (Step::Item(index), YamlData::Sequence(items)) => node = items.get(*index)?,
+            (Step::Key(name), YamlData::Mapping(entries)) => {
+                let (key, value) = entries
+                    .iter()
+                    .find(|(key, _)| key.data.as_str() == Some(name))?;
+                node = if is_last && (at_key || is_empty(value)) {
+                    key
+                } else {
+                    value
+                };
+            }
+            _ => break, // the fault is in what stands here
+        }
+    }
+    let (start, end) = (node.span.start, node.span.end);
+    let place = Place {
+        line: start.line().max(1),
+        column: start.col() + 1,
+    };
+    let width = if end.line() == start.line() {
+        end.col().saturating_sub(start.col())
+    } else {
+        1
+    };
+    Some((place, width))
+}
+
+fn is_empty(node: &MarkedYaml<'_>) -> bool {
+    node.span.start == node.span.end
+}
+
+/// Takes the faulty node out, so that the next look finds the next fault.
+fn remove(value: &mut Value, steps: &[Step]) -> bool {
+    let Some((last, before)) = steps.split_last() else {
+        return false;
+    };
+    let mut node = value;
+    for step in before {
+        let next = match step {
+            Step::Key(name) => node.get_mut(name.as_str()),
+            Step::Item(index) => node.get_mut(*index),
+        };
+        let Some(next) = next else {
+            return false;
+        };
+        node = next;
+    }
+    match (last, node) {
+        (Step::Key(name), Value::Mapping(entries)) => entries.remove(name.as_str()).is_some(),
+        (Step::Item(index), Value::Sequence(items)) if *index < items.len() => {
+            // The other items keep their index, and with it their place.
+            if let Some(item) = items.get_mut(*index) {
+                let is_new = !item.is_null();
+                *item = Value::Mapping(serde_yaml::Mapping::new());
+                return is_new;
+            }
+            false
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct File {
+        path: String,
+        decode: String,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Settings {
+        workers: u16,
+        wait: Option<jiff::SignedDuration>,
+        sources: Vec<File>,
+    }
+
+    fn faults(text: &str) -> Vec<Diagnostic> {
+        match parse::<Settings>("agent.yaml", text) {
+            Err(ConfigError::Faults(Faults(faults))) => faults,
+            other => panic!("no faults: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_place() {
+        let text = "workers: many\nwait: 1 fortnight\nsources:\n  - pth: /a\n  - path: /b\n    decode: [x]\n  - path: /c\n    dcode: y\n";
+        let told: Vec<_> = faults(text)
+            .iter()
+            .map(|fault| {
+                let place = fault.place.unwrap();
+                (
+                    place.line,
+                    place.column,
+                    fault.message.clone(),
+                    fault.hint.clone(),
+                )
+            })
+            .collect();
+        assert_eq!(told.len(), 5, "{told:#?}");
+        assert_eq!((told[0].0, told[0].1), (1, 10));
+        assert_eq!((told[1].0, told[1].1), (2, 7));
+        assert_eq!(
+            told[2],
+            (
+                4,
+                5,
+                "unknown field `pth`".into(),
+                "did you mean `path`?".into()
+            )
+        );
+        assert_eq!((told[3].0, told[3].1), (6, 13));
+        assert_eq!(
+            told[4],
+            (
+                8,
+                5,
+                "unknown field `dcode`".into(),
+                "did you mean `decode`?".into()
+            )
+        );
+    }
+
+    #[test]
+    fn broken_yaml_is_told_with_its_line() {
+        let fault = &faults("workers: 1\nsources: [\n")[0];
+        assert!(fault.message.starts_with("not valid YAML"), "{fault}");
+        assert!(fault.place.unwrap().line >= 2, "{fault}");
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        for text in ["", "# nothing\n", "---\n"] {
+            assert_eq!(parse::<Settings>("f", text).unwrap(), Settings::default());
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_mapping_is_told() {
+        assert_eq!(faults("- 1\n- 2\n").len(), 1);
+    }
+}

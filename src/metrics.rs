@@ -123,6 +123,9 @@ pub struct AgentMetrics {
     pub last_acknowledged: IntGauge,
     pub certificate_expiry: IntGauge,
     pub degraded: IntGaugeVec,
+    pub dead_letters_bytes: IntGauge,
+    pub dead_letters_bytes_max: IntGauge,
+    pub dead_letters_evicted: IntCounter,
     pub file_nuls: IntCounter,
 }
 
@@ -222,6 +225,18 @@ impl Default for AgentMetrics {
                 "degraded",
                 "1 while something does not work as it should.",
                 &["what"],
+            ),
+            dead_letters_bytes: m.gauge(
+                "dead_letters_bytes",
+                "Bytes of the alerts that the centre rejected, kept to be looked at.",
+            ),
+            dead_letters_bytes_max: m.gauge(
+                "dead_letters_limit_bytes",
+                "Limit of dead_letters_bytes.",
+            ),
+            dead_letters_evicted: m.counter(
+                "dead_letters_evicted_total",
+                "Rejected alerts removed because their limit was reached.",
             ),
             file_nuls: m.counter(
                 "file_nul_bytes_total",

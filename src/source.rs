@@ -265,6 +265,12 @@ pub fn open(config: &Config, metrics: &AgentMetrics) -> Vec<Box<dyn Source>> {
     if !config.file.is_empty() {
         sources.push(Box::new(file::Files::new(&config.file, metrics)));
     }
+    for entry in &config.capture {
+        sources.push(Box::new(capture::Capture::new(entry, metrics)));
+    }
+    for entry in &config.pcap {
+        sources.push(Box::new(pcap::Pcap::new(entry, metrics)));
+    }
     sources
 }
 

@@ -129,6 +129,10 @@ pub const AUDIT_COMM: FieldId = FieldId(66);
 /// What was odd about the record: `cut`, `not-utf8`, `control`, `nul`.
 pub const DECODE_MARKS: FieldId = FieldId(67);
 
+// DNS, answers only
+/// `NOERROR`, `NXDOMAIN` …; a query has none.
+pub const DNS_RCODE: FieldId = FieldId(68);
+
 /// Every constant above with its name, in order.
 const WELL_KNOWN: &[(FieldId, &str)] = &[
     (COMPUTER, "Computer"),
@@ -199,6 +203,7 @@ const WELL_KNOWN: &[(FieldId, &str)] = &[
     (AUDIT_EXE, "exe"),
     (AUDIT_COMM, "comm"),
     (DECODE_MARKS, "DecodeMarks"),
+    (DNS_RCODE, "rcode"),
 ];
 
 #[derive(Debug, PartialEq, Eq, Error)]

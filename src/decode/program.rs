@@ -1,0 +1,107 @@
+//! What single programs write behind a syslog header: who logged in, from where, and whether it was granted.
+//!
+//! **One attempt, one verdict.** `Outcome` stands on the line that a program writes to say how an attempt ended, so
+//! that a rule that counts `Outcome: failure` counts attempts. PAM writes a line of its own for the same attempt; where
+//! the program gives its own verdict (sshd, sudo, su) the PAM line has `Service`, `SourceIp` and the names, but no
+//! `Outcome`. For programs that leave the verdict to PAM (login, vsftpd, dovecot, cockpit …) it has one.
+//!
+//! Names in these lines are chosen by attackers, also names that look like the rest of a line; every reader starts
+//! from the end that the program itself wrote last.
+
+pub mod account;
+pub mod clamav;
+pub mod cron;
+pub mod login;
+pub mod pam;
+pub mod sshd;
+pub mod su;
+pub mod sudo;
+pub mod vsftpd;
+
+use crate::event::Event;
+
+/// A line of one program.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'r> {
+    pub program: &'r [u8],
+    pub module: Option<&'r [u8]>,
+    pub process: Option<&'r [u8]>,
+    pub host: &'r [u8],
+    pub message: &'r [u8],
+}
+
+/// What the readers remember of earlier lines of the stream; bounded.
+#[derive(Debug, Default)]
+pub struct Memory {
+    sessions: sshd::Sessions,
+}
+
+/// What a line was found to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// It speaks of a login, whatever program wrote it.
+    pub is_authentication: bool,
+}
+
+/// Values of `Outcome`.
+const SUCCESS: &str = "success";
+const FAILURE: &str = "failure";
+
+/// Sets the fields of a line. A line that says nothing of interest sets none.
+pub fn read<'r>(line: &Line<'r>, memory: &mut Memory, event: &mut Event<'r>) -> Found {
+    if pam::read(line, event) {
+        return Found {
+            is_authentication: true,
+        };
+    }
+    match service(line.program) {
+        b"sshd" => sshd::read(line, &mut memory.sessions, event),
+        b"sudo" => sudo::read(line.message, event),
+        b"su" => su::read(line.message, event),
+        b"login" => login::read(line.message, event),
+        b"vsftpd" => vsftpd::read(line.message, event),
+        b"cron" => cron::read(line.message, event),
+        b"clamav" => clamav::read(line.message, event),
+        name if account::writes(name) => account::read(line.message, event),
+        _ => {}
+    }
+    Found::default()
+}
+
+/// Returns Sigma's name of the service that a program belongs to; programs it has no name for go by their own.
+pub fn service(program: &[u8]) -> &[u8] {
+    match program {
+        b"sshd" | b"sshd-session" | b"sshd-auth" => b"sshd",
+        b"cron" | b"CRON" | b"crond" | b"crontab" | b"CROND" | b"anacron" | b"cronie" => b"cron",
+        b"clamd" | b"freshclam" | b"clamscan" | b"clamav" | b"clamonacc" => b"clamav",
+        b"guacd" => b"guacamole",
+        other => other,
+    }
+}
+
+/// Whether everything that a service writes is a matter of authentication, whatever its facility.
+pub fn is_authentication(service: &[u8]) -> bool {
+    matches!(
+        service,
+        b"sshd"
+            | b"sudo"
+            | b"su"
+            | b"login"
+            | b"doas"
+            | b"pkexec"
+            | b"polkitd"
+            | b"dropbear"
+            | b"systemd-logind"
+            | b"runuser"
+            | b"sssd"
+            | b"gdm-password]"
+    ) || account::writes(service)
+}
+
+/// Recognises a daemon's line that stands without any tag, by how it begins; returns the program and the line.
+pub fn bare(line: &[u8]) -> Option<(&'static [u8], &[u8])> {
+    if sshd::begins(line) {
+        return Some((b"sshd", line));
+    }
+    vsftpd::begins(line).then_some((&b"vsftpd"[..], line))
+}

@@ -1,0 +1,3 @@
+//! What web servers write.
+
+pub mod access;

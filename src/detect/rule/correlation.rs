@@ -1,0 +1,396 @@
+//! Correlation rules: what is counted, over which rules, by which fields. The counting is in `detect::correlate`.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use rsigma_parser::ConditionOperator;
+use rsigma_parser::CorrelationCondition;
+use rsigma_parser::CorrelationRule;
+use rsigma_parser::CorrelationType;
+use rsigma_parser::WindowMode;
+
+use crate::detect::rule::Compiled;
+use crate::detect::rule::Head;
+use crate::detect::rule::RuleIndex;
+use crate::detect::rule::Ruleset;
+use crate::detect::rule::digest_of;
+use crate::detect::rule::locate::Fault;
+use crate::detect::rule::locate::Spot;
+use crate::detect::rule::read::Body;
+use crate::detect::rule::read::Document;
+use crate::detect::rule::text_of;
+use crate::diagnostic::Diagnostic;
+use crate::diagnostic::nearest;
+use crate::event::field::FieldId;
+
+/// The longest window: what is kept for it is bounded by number, so a longer one would only promise more.
+const TIMESPAN_SECONDS_MAX: u64 = 366 * 24 * 3600;
+/// The highest number that can be counted to: so many events of one group are kept at most.
+pub const COUNT_MAX: u64 = 10_000;
+const GROUP_FIELDS_MAX: usize = 32;
+
+/// What a correlation counts.
+#[derive(Debug)]
+pub struct Correlation {
+    pub counted: Counted,
+    pub bases: Vec<Base>,
+    /// Names of the group's parts, as they are shown.
+    pub group_by: Vec<Arc<str>>,
+    pub timespan: SignedDuration,
+    /// All must hold of the count.
+    pub predicates: Vec<(Comparison, u64)>,
+    /// Whether the bases alert for themselves as well.
+    pub generate: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    Events,
+    /// Distinct values.
+    Values,
+}
+
+/// A rule whose detections are counted.
+#[derive(Debug)]
+pub struct Base {
+    pub rule: RuleIndex,
+    /// For each part of the group the name of the field in this rule's events.
+    pub group: Vec<Arc<str>>,
+    /// The fields whose values are counted; several count as one value.
+    pub values: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    Equal,
+    NotEqual,
+}
+
+impl Comparison {
+    pub fn holds(self, count: u64, bound: u64) -> bool {
+        match self {
+            Self::Less => count < bound,
+            Self::LessEqual => count <= bound,
+            Self::Greater => count > bound,
+            Self::GreaterEqual => count >= bound,
+            Self::Equal => count == bound,
+            Self::NotEqual => count != bound,
+        }
+    }
+}
+
+/// Adds the correlations whose bases are there, in an order in which bases come first.
+pub fn add_all(set: &mut Ruleset, mut waiting: Vec<Document<'_>>, told: &mut Vec<Diagnostic>) {
+    let mut names: HashMap<String, RuleIndex> = HashMap::new();
+    for (index, rule) in set.rules() {
+        if !rule.name.is_empty() {
+            names.entry(rule.name.clone()).or_insert(index);
+        }
+    }
+    loop {
+        let mut left = Vec::new();
+        let before = waiting.len();
+        for document in waiting {
+            let Body::Correlation(sigma) = &document.body else {
+                continue;
+            };
+            let bases: Option<Vec<_>> = sigma
+                .rules
+                .iter()
+                .map(|reference| {
+                    set.by_id(reference)
+                        .or_else(|| names.get(reference).copied())
+                })
+                .collect();
+            let Some(bases) = bases else {
+                left.push(document);
+                continue;
+            };
+            let mut warnings = Vec::new();
+            match add(set, &document, sigma, &bases, &mut warnings) {
+                Ok(index) => {
+                    if let Some(name) = &sigma.name {
+                        names.entry(name.clone()).or_insert(index);
+                    }
+                    told.extend(warnings.into_iter().map(|fault| document.tell(fault)));
+                }
+                Err(fault) => told.push(document.tell(fault)),
+            }
+        }
+        if left.len() == before {
+            tell_unresolved(set, &names, &left, told);
+            break;
+        }
+        waiting = left;
+    }
+    link(set);
+}
+
+fn tell_unresolved(
+    set: &Ruleset,
+    names: &HashMap<String, RuleIndex>,
+    left: &[Document<'_>],
+    told: &mut Vec<Diagnostic>,
+) {
+    let mut waiting = HashSet::new();
+    for document in left {
+        if let Body::Correlation(sigma) = &document.body {
+            waiting.extend(sigma.id.iter().chain(&sigma.name).cloned());
+        }
+    }
+    for document in left {
+        let Body::Correlation(sigma) = &document.body else {
+            continue;
+        };
+        let missing = sigma.rules.iter().find(|reference| {
+            set.by_id(reference).is_none()
+                && !names.contains_key(*reference)
+                && !waiting.contains(*reference)
+        });
+        let fault = match missing {
+            Some(missing) => {
+                let known = names.keys().map(String::as_str);
+                let near = nearest(missing, known.chain(set.ids.keys().map(String::as_str)));
+                Fault::new(format!(
+                    "a correlation over `{missing}`, and no such rule is loaded"
+                ))
+                .at(Spot::word(&["correlation", "rules"], missing))
+                .hint(match near {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "name a rule by its `id` or `name`; it may have been refused itself"
+                        .to_owned(),
+                })
+            }
+            None => Fault::new("correlations that wait for one another, or for a refused one")
+                .at(Spot::key(&["correlation", "rules"])),
+        };
+        told.push(document.tell(fault));
+    }
+}
+
+fn add(
+    set: &mut Ruleset,
+    document: &Document<'_>,
+    sigma: &CorrelationRule,
+    bases: &[RuleIndex],
+    warnings: &mut Vec<Fault>,
+) -> Result<RuleIndex, Fault> {
+    let correlation = compile(set, sigma, bases, warnings)?;
+    // A window stands on what its bases matched: another base is another rule.
+    let mut parts = vec![document.digested.as_bytes().to_vec()];
+    for base in bases {
+        parts.push(set.rule(*base).reference.digest.clone().into_bytes());
+    }
+    let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
+    let rule = set.custom(
+        Head {
+            id: &sigma.id,
+            title: &sigma.title,
+            level: sigma.level,
+            tags: &sigma.tags,
+            scope: &sigma.scope,
+            custom: &sigma.custom_attributes,
+        },
+        digest_of(&parts),
+        document.file,
+    )?;
+    set.add(
+        super::Rule {
+            name: sigma.name.clone().unwrap_or_default(),
+            description: text_of(&sigma.description),
+            author: text_of(&sigma.author),
+            references: sigma.references.clone(),
+            false_positives: sigma.falsepositives.clone(),
+            body: Compiled::Correlation(Box::new(correlation)),
+            ..rule
+        },
+        document,
+    )
+}
+
+fn compile(
+    set: &mut Ruleset,
+    sigma: &CorrelationRule,
+    bases: &[RuleIndex],
+    warnings: &mut Vec<Fault>,
+) -> Result<Correlation, Fault> {
+    let at = |key: &str| Spot::key(&["correlation", key]);
+    let counted = match sigma.correlation_type {
+        CorrelationType::EventCount => Counted::Events,
+        CorrelationType::ValueCount => Counted::Values,
+        other => {
+            return Err(Fault::new(format!(
+                "correlations of the type `{}` are not supported yet",
+                other.as_str()
+            ))
+            .at(Spot::value(&["correlation", "type"]))
+            .hint("supported are event_count and value_count"));
+        }
+    };
+    if sigma.window != WindowMode::Sliding {
+        return Err(Fault::new("only sliding windows are supported").at(at("window")));
+    }
+    if bases.is_empty() {
+        return Err(Fault::new("a correlation without `rules`").at(Spot::key(&["correlation"])));
+    }
+    let seconds = sigma.timespan.seconds;
+    if seconds == 0 || seconds > TIMESPAN_SECONDS_MAX {
+        return Err(Fault::new(format!(
+            "a window of {}; it must be from 1s to 366d",
+            sigma.timespan.original
+        ))
+        .at(Spot::word(&["correlation"], &sigma.timespan.original)));
+    }
+    let (predicates, values) = threshold(sigma, counted, warnings)?;
+    if sigma.group_by.len() + values.len() > GROUP_FIELDS_MAX {
+        return Err(Fault::new(format!("more than {GROUP_FIELDS_MAX} fields")).at(at("group-by")));
+    }
+    let mut named = HashSet::new();
+    let compiled = Correlation {
+        counted,
+        bases: bases
+            .iter()
+            .zip(&sigma.rules)
+            // A rule named twice counts once.
+            .filter(|(rule, _)| named.insert(**rule))
+            .map(|(rule, reference)| Base {
+                rule: *rule,
+                group: resolve(sigma, reference, &sigma.group_by),
+                values: resolve(sigma, reference, &values),
+            })
+            .collect(),
+        group_by: sigma
+            .group_by
+            .iter()
+            .map(|name| name.as_str().into())
+            .collect(),
+        timespan: SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)),
+        predicates,
+        generate: sigma.generate,
+    };
+    for name in compiled
+        .bases
+        .iter()
+        .flat_map(|base| base.group.iter().chain(&base.values))
+    {
+        set.fields
+            .intern(name)
+            .map_err(|too_many| Fault::new(too_many.to_string()).at(at("group-by")))?;
+    }
+    Ok(compiled)
+}
+
+fn threshold(
+    sigma: &CorrelationRule,
+    counted: Counted,
+    warnings: &mut Vec<Fault>,
+) -> Result<(Vec<(Comparison, u64)>, Vec<String>), Fault> {
+    let spot = Spot::key(&["correlation", "condition"]);
+    let CorrelationCondition::Threshold {
+        predicates, field, ..
+    } = &sigma.condition
+    else {
+        return Err(Fault::new("a condition that is no count").at(spot));
+    };
+    let predicates: Vec<_> = predicates
+        .iter()
+        .map(|&(operator, bound)| {
+            let comparison = match operator {
+                ConditionOperator::Lt => Comparison::Less,
+                ConditionOperator::Lte => Comparison::LessEqual,
+                ConditionOperator::Gt => Comparison::Greater,
+                ConditionOperator::Gte => Comparison::GreaterEqual,
+                ConditionOperator::Eq => Comparison::Equal,
+                ConditionOperator::Neq => Comparison::NotEqual,
+            };
+            (comparison, bound)
+        })
+        .collect();
+    if let Some((_, bound)) = predicates.iter().find(|(_, bound)| *bound > COUNT_MAX) {
+        return Err(Fault::new(format!(
+            "a count to {bound}; at most {COUNT_MAX} events are kept"
+        ))
+        .at(spot));
+    }
+    let holds = |count| {
+        predicates
+            .iter()
+            .all(|(comparison, bound)| comparison.holds(count, *bound))
+    };
+    if !(1..=COUNT_MAX + 1).any(holds) {
+        return Err(Fault::new("a condition that no count fulfils").at(spot));
+    }
+    if holds(1) {
+        warnings.push(
+            Fault::warning("this condition holds at the first event already")
+                .at(spot.clone())
+                .hint("a count is judged at each event, not at the end of a window: use gte or gt"),
+        );
+    }
+    let values = field.clone().unwrap_or_default();
+    match (counted, values.is_empty()) {
+        (Counted::Values, true) => Err(Fault::new("`value_count` needs the field to count")
+            .at(spot)
+            .hint("condition: {field: TargetUserName, gte: 10}")),
+        (Counted::Events, false) => Err(Fault::new(
+            "`event_count` counts events, not values of a field",
+        )
+        .at(spot)
+        .hint("remove `field`, or use `type: value_count`")),
+        _ => Ok((predicates, values)),
+    }
+}
+
+/// Returns what the fields are called in the events of one base.
+fn resolve(sigma: &CorrelationRule, reference: &str, names: &[String]) -> Vec<Arc<str>> {
+    names
+        .iter()
+        .map(|name| {
+            let alias = sigma.aliases.iter().find(|alias| alias.alias == *name);
+            let meant = alias.and_then(|alias| alias.mapping.get(reference));
+            meant.unwrap_or(name).as_str().into()
+        })
+        .collect()
+}
+
+/// Tells each base what it feeds, which fields to keep for it, and whether it is silent.
+fn link(set: &mut Ruleset) {
+    let mut feeds: HashMap<RuleIndex, Vec<(RuleIndex, usize)>> = HashMap::new();
+    let mut wanted: HashMap<RuleIndex, Vec<Arc<str>>> = HashMap::new();
+    let mut silent: HashMap<RuleIndex, bool> = HashMap::new();
+    let correlations: Vec<_> = set.correlations().collect();
+    // Those above first: what they ask of a correlation is asked of its bases.
+    for &(index, correlation) in correlations.iter().rev() {
+        let from_above = wanted.get(&index).cloned().unwrap_or_default();
+        for (at, base) in correlation.bases.iter().enumerate() {
+            feeds.entry(base.rule).or_default().push((index, at));
+            let wanted = wanted.entry(base.rule).or_default();
+            for name in base.group.iter().chain(&base.values).chain(&from_above) {
+                if !wanted.contains(name) {
+                    wanted.push(Arc::clone(name));
+                }
+            }
+            let silent = silent.entry(base.rule).or_insert(true);
+            *silent = *silent && !correlation.generate;
+        }
+    }
+    for (index, names) in wanted {
+        let known: Vec<(Arc<str>, FieldId)> = names
+            .into_iter()
+            .filter_map(|name| set.fields.get(&name).map(|id| (name, id)))
+            .collect();
+        if let Some(rule) = set.rules.get_mut(index.at()) {
+            rule.group_fields = known.into();
+            rule.silent = silent.get(&index).copied().unwrap_or(false);
+            let mut feeds = feeds.remove(&index).unwrap_or_default();
+            feeds.sort_unstable();
+            rule.feeds = feeds.into();
+        }
+    }
+}
