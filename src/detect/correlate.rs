@@ -8,9 +8,10 @@
 //! An event that lacks a field of the group, or the field that is counted, is not counted.
 //!
 //! Late events count like others, at their own time. What bounds the memory: an event is let go when it is older
-//! than the window plus five minutes (no event's clock is further ahead) *and* was not followed in arrival by
-//! anything that could need it; a group ends when nothing came for its timespan and an hour; beyond the limits
-//! the group that waited longest is given up, and counted.
+//! than the newest by the timespan and five minutes (no event's clock is further ahead) *and* either lies here for
+//! its timespan and an hour or was followed by four times as many arrivals as the condition needs; a group ends
+//! when nothing came for its timespan and an hour; beyond the limits the group that waited longest is given up,
+//! and counted.
 
 mod kept;
 mod window;
@@ -32,14 +33,12 @@ use crate::detect::GroupKey;
 use crate::detect::Kept;
 use crate::detect::correlate::window::Entry;
 use crate::detect::correlate::window::Fired;
+use crate::detect::correlate::window::LATE_MAX;
 use crate::detect::correlate::window::Window;
 use crate::detect::rule::Base;
 use crate::detect::rule::Correlation;
 use crate::detect::rule::RuleIndex;
 use crate::detect::rule::Ruleset;
-
-/// A group without a new event is kept for its timespan and this long, so that a late event finds it.
-const LATE_MAX: SignedDuration = SignedDuration::from_hours(1);
 
 /// What a correlator may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,9 @@ use crate::detect::rule::Counted;
 /// No event's clock is further ahead of its reading (DESIGN, Time), so an event this much older than the window
 /// of the newest is older than the window of any honest one.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// A group or an event that nothing came to is kept for its timespan and this long, so that what is read late
+/// still finds it.
+pub const LATE_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// How many arrivals an old event outlives, as a multiple of what the condition needs: three other streams may
 /// be read in turn with its own.
 const ARRIVALS_FACTOR: usize = 4;
@@ -142,6 +145,11 @@ impl Window {
                 tally.remove(entry);
                 from += 1;
             }
+            // `t` has all its events before the window is judged.
+            let next = self.entries.get(at + to + 1);
+            if next.is_some_and(|next| next.time == end.time) {
+                continue;
+            }
             let count = tally.count();
             let holds = correlation
                 .predicates
@@ -174,6 +182,7 @@ impl Window {
 
     fn let_go(&mut self, timespan: SignedDuration, needed: usize, now: Timestamp) {
         let old = timespan.saturating_add(AHEAD_MAX);
+        let idle = timespan.saturating_add(LATE_MAX);
         let outlived = needed.saturating_mul(ARRIVALS_FACTOR).max(ARRIVALS_MIN);
         let outlived = u64::try_from(outlived).unwrap_or(u64::MAX);
         let Some(newest) = self.entries.back().map(|entry| entry.time) else {
@@ -181,7 +190,7 @@ impl Window {
         };
         while let Some(front) = self.entries.front()
             && newest.duration_since(front.time) > old
-            && (now.duration_since(front.arrived) > old
+            && (now.duration_since(front.arrived) > idle
                 || self.arrivals.saturating_sub(front.arrival) > outlived)
         {
             self.entries.pop_front();
