@@ -175,21 +175,34 @@ pub fn address(text: &[u8]) -> Option<IpAddr> {
         Some(inner) => inner.strip_suffix(b"]")?,
         None => text,
     };
-    if text.len() > ADDRESS_BYTES_MAX {
+    if let Some(address) = ipv4(text) {
+        return Some(address.into());
+    }
+    // Names have no colon, so only what can be an address meets the slower reader.
+    if text.len() > ADDRESS_BYTES_MAX || !text.contains(&b':') {
         return None;
     }
     let bare = split_byte(text, b'%').map_or(text, |(bare, _)| bare);
-    // The first byte and one separator tell addresses from names before the parser runs.
-    let first = bare.first()?;
-    if !(first.is_ascii_hexdigit() || *first == b':') {
-        return None;
-    }
-    let bare = std::str::from_utf8(bare).ok()?;
-    if let Ok(v4) = bare.parse::<Ipv4Addr>() {
-        return Some(v4.into());
-    }
-    let v6 = bare.parse::<Ipv6Addr>().ok()?;
+    let v6 = std::str::from_utf8(bare).ok()?.parse::<Ipv6Addr>().ok()?;
     Some(v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4))
+}
+
+/// Four decimal numbers without leading zeros, which some readers take for octal.
+fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut reader = Reader::new(text);
+    let mut octets = [0; 4];
+    for (at, octet) in octets.iter_mut().enumerate() {
+        if at > 0 && !reader.tag(b".") {
+            return None;
+        }
+        let is_zero = reader.peek() == Some(b'0');
+        let number = reader.digits(1, 3)?;
+        if is_zero && number > 0 {
+            return None;
+        }
+        *octet = u8::try_from(number).ok()?;
+    }
+    reader.is_empty().then(|| Ipv4Addr::from(octets))
 }
 
 /// Reads a port; 0 is none.
@@ -224,6 +237,10 @@ mod tests {
             ("192.0.2.256", None),
             ("gw.example.org", None),
             ("dead.example.org", None),
+            ("192.0.2.01", None),
+            ("0.0.0.0", Some("0.0.0.0")),
+            ("192.0.2.1.", None),
+            ("192.0.2", None),
             ("", None),
             ("%", None),
         ] {
@@ -257,6 +274,8 @@ mod tests {
             Some((&b"a"[..], &b"b from c"[..]))
         );
         assert_eq!(split(b"abc", b"abcd"), None);
+        assert_eq!(split(b"aab", b"ab"), Some((&b"a"[..], &b""[..])));
+        assert_eq!(rsplit(b"cab", b"cab"), Some((&b""[..], &b""[..])));
         assert_eq!(between(b"x (y) z", b"(", b')'), Some(&b"y"[..]));
     }
 }

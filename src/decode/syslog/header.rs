@@ -79,11 +79,18 @@ impl<'r> Header<'r> {
             return header.read_5424(reader, zone);
         }
         pass_sequence(&mut reader, has_priority);
-        // Network devices mark a clock that is not set.
-        let _ = reader.tag(b"*") || reader.tag(b".");
-        pass_weekday(&mut reader);
-        header.time =
-            time::bsd(&mut reader, zone, read_at).or_else(|| time::iso(&mut reader, zone));
+        let from = reader;
+        header.time = read_time(&mut reader, zone, read_at);
+        if header.time.is_none() && has_priority {
+            // Network devices may name themselves before the time: `gw1: *Mar  1 …`.
+            let mut behind = reader;
+            if let Some(host) = behind.word().strip_suffix(b":")
+                && let Some(time) = read_time(&mut behind, zone, read_at)
+            {
+                (header.host, header.time) = (host, Some(time));
+                reader = behind;
+            }
+        }
         if header.time.is_none() {
             // Relays may leave the time out; then the tag comes at once.
             if !has_priority {
@@ -101,9 +108,39 @@ impl<'r> Header<'r> {
             return Err(HEADER);
         }
         reader.spaces();
-        header.read_host(&mut reader);
+        let behind = reader.rest();
+        if header.host.is_empty() {
+            header.read_host(&mut reader);
+        }
         header.read_tagged(reader);
+        if !has_priority && is_of_programs(from.rest()) && !header.is_certain() {
+            header = Self {
+                time: header.time,
+                message: behind,
+                ..Self::default()
+            };
+        }
         Ok(header)
+    }
+
+    /// Whether what stands behind a time that is not syslog's own still looks like host and tag.
+    fn is_certain(&self) -> bool {
+        let is_level = [self.host, self.program].iter().any(|word| {
+            [
+                &b"info"[..],
+                b"warn",
+                b"warning",
+                b"error",
+                b"debug",
+                b"fatal",
+                b"trace",
+                b"notice",
+                b"critical",
+            ]
+            .iter()
+            .any(|level| level.eq_ignore_ascii_case(word))
+        });
+        !self.program.is_empty() && !is_level
     }
 
     /// A daemon's own line without a head.
@@ -280,6 +317,22 @@ fn pass_sequence(reader: &mut Reader<'_>, has_priority: bool) {
     }
 }
 
+/// A time of any of these kinds. Network devices mark a clock that is not set.
+fn read_time(reader: &mut Reader<'_>, zone: &TimeZone, read_at: Timestamp) -> Option<Timestamp> {
+    let mut ahead = *reader;
+    let _ = ahead.tag(b"*") || ahead.tag(b".");
+    pass_weekday(&mut ahead);
+    let time = time::bsd(&mut ahead, zone, read_at).or_else(|| time::iso(&mut ahead, zone))?;
+    *reader = ahead;
+    Some(time)
+}
+
+/// Whether a time has the space that programs write into their own files, `2026-03-01 12:34:56`, and no daemon of syslog.
+/// What follows it may be a level, a thread or anything.
+fn is_of_programs(time: &[u8]) -> bool {
+    time.first().is_some_and(u8::is_ascii_digit) && time.get(10) == Some(&b' ')
+}
+
 /// C's own text of a time begins with `Mon `.
 fn pass_weekday(reader: &mut Reader<'_>) {
     const DAYS: [&[u8]; 7] = [
@@ -436,7 +489,7 @@ mod tests {
             ),
             (
                 "<189>42: gw1: *Mar  1 10:00:00: %A-1-B: m",
-                "|gw1:||||local7.notice|*Mar  1 10:00:00: %A-1-B: m",
+                "2026-03-01T10:00:00Z|gw1|%A-1-B|||local7.notice|m",
             ),
             (
                 "<189>42: Mar  1 10:00:00 UTC: %A-1-B: m",
@@ -447,6 +500,18 @@ mod tests {
                 "2026-03-01T10:00:00Z|fw1|%ASA-6-302013|||.|m",
             ),
             ("<34>su: m", "||su|||auth.crit|m"),
+            (
+                "2026-03-01 10:00:00,5 INFO [main] m: n",
+                "2026-03-01T10:00:00.5Z|||||.|INFO [main] m: n",
+            ),
+            (
+                "2026-03-01 10:00:00 192.0.2.7 GET /x",
+                "2026-03-01T10:00:00Z|||||.|192.0.2.7 GET /x",
+            ),
+            (
+                "2026 Mar  1 10:00:00 web1 app: m",
+                "2026-03-01T10:00:00Z|web1|app|||.|m",
+            ),
             ("Mar  1 10:00:00 web1", "2026-03-01T10:00:00Z|web1||||.|"),
             ("<192>Mar  1 10:00:00 web1 x: m", "not a syslog line"),
             ("no head at all", "not a syslog line"),
