@@ -3,7 +3,7 @@
 //!
 //! Streams over the record, so nothing is built that no rule asks for: a name is looked up once, text without escapes
 //! is borrowed. A record's size is bounded by its source. Events that name their log source in another way (Windows'
-//! `Channel`) get it in [`Shape::finish`].
+//! `Channel`) get it in `Shape::finish`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,13 +16,16 @@ use serde::de::{
 use smallvec::SmallVec;
 
 use crate::decode::{DecodeError, Lines, Surroundings, mark, text, time};
-use crate::event::field::{Fields, Unknown};
+use crate::event::field::{self, Fields, Unknown};
 use crate::event::logsource::LogSources;
-use crate::event::{Event, Value};
+use crate::event::{EVENT_FIELDS_MAX, Event, Value};
 use crate::record::Record;
 
 /// Objects and arrays within each other. serde_json's own limit is 128; no log needs half of ours.
 pub const DEPTH_MAX: usize = 64;
+
+/// Longer joined names are dropped: no rule asks for one, and to look each up would cost the square of a record's size.
+const NAME_BYTES_MAX: usize = 1024;
 
 /// Keys at the top of an object that hold its time, the surest first.
 const TIME_KEYS: [&str; 12] = [
@@ -69,6 +72,8 @@ impl Json {
             path: &mut self.path,
             time: None,
             logsources: LogSources::default(),
+            room: EVENT_FIELDS_MAX - MARKS_MAX,
+            is_full: false,
             is_too_deep: false,
         };
         let mut input = serde_json::Deserializer::from_slice(text);
@@ -140,12 +145,21 @@ struct Shape<'s, 'r> {
     /// The best time so far, and the rank of its key.
     time: Option<(usize, Timestamp)>,
     logsources: LogSources<'r>,
+    /// How many more fields the event takes.
+    room: usize,
+    is_full: bool,
     is_too_deep: bool,
 }
+
+/// Places of an event that are kept for `DecodeMarks`: one each, and one to say that fields were dropped.
+const MARKS_MAX: usize = 5;
 
 impl<'r> Shape<'_, 'r> {
     fn finish(&mut self) {
         self.event.time = self.time.map(|(_, stamp)| stamp);
+        if self.is_full {
+            self.event.set(field::DECODE_MARKS, "cut");
+        }
         self.event.logsources = std::mem::take(&mut self.logsources);
     }
 
@@ -153,8 +167,18 @@ impl<'r> Shape<'_, 'r> {
         if depth == 1 {
             self.consider_time(&value);
         }
+        if self.path.len() > NAME_BYTES_MAX {
+            return;
+        }
         match self.fields.get(self.path) {
-            Some(id) => self.event.set(id, value),
+            Some(id) => {
+                let Some(room) = self.room.checked_sub(1) else {
+                    self.is_full = true;
+                    return;
+                };
+                self.room = room;
+                self.event.set(id, value);
+            }
             None if self.fields.unknown == Unknown::Keep => {
                 self.event.set_other(Cow::Owned(self.path.clone()), value);
             }
@@ -424,6 +448,8 @@ impl<'r> Visitor<'r> for Words {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::decode::Format;
     use crate::decode::tests::one;
@@ -539,11 +565,71 @@ mod tests {
     }
 
     #[test]
+    fn an_object_of_too_many_fields_is_marked() {
+        let line = format!("{{\"Image\":[{}1]}}", "1,".repeat(EVENT_FIELDS_MAX));
+        let (seen, outcome) = one(Format::Json, line);
+        assert_eq!((outcome, seen.first("DecodeMarks")), (Ok(()), Some("cut")));
+        assert!(seen.values.len() <= EVENT_FIELDS_MAX);
+    }
+
+    #[test]
     fn bytes_that_are_not_utf_8_are_replaced() {
         let (seen, outcome) = one(Format::Json, b"{\"a\":\"x\xff\"}");
         assert_eq!(
             (outcome, &*seen.fields),
             (Ok(()), "DecodeMarks=not-utf8 a=x\u{fffd}")
         );
+    }
+
+    /// What the reader above must give, by the slow way: the whole tree, then its leaves.
+    fn leaves(path: &str, value: &serde_json::Value, out: &mut Vec<(String, String)>) {
+        use serde_json::Value as Tree;
+        match value {
+            Tree::Null => {}
+            Tree::Bool(truth) => out.push((path.into(), truth.to_string())),
+            Tree::Number(number) => out.push((path.into(), number.to_string())),
+            Tree::String(text) => out.push((path.into(), text.clone())),
+            Tree::Array(items) => items.iter().for_each(|item| leaves(path, item, out)),
+            Tree::Object(members) => {
+                for (key, member) in members {
+                    let joined = match path {
+                        "" => key.clone(),
+                        _ => format!("{path}.{key}"),
+                    };
+                    leaves(&joined, member, out);
+                }
+            }
+        }
+    }
+
+    fn tree() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<u64>().prop_map(Into::into),
+            "[a-z\"\\\\\u{1}đ]{0,8}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
+                prop::collection::btree_map("[a-c\"]{1,3}", inner, 0..5)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn streaming_gives_what_the_whole_tree_gives(members in prop::collection::btree_map("[a-z.]{1,6}", tree(), 0..6)) {
+            let whole = serde_json::Value::Object(members.into_iter().collect());
+            let mut expected = Vec::new();
+            leaves("", &whole, &mut expected);
+            let (mut seen, outcome) = one(Format::Json, whole.to_string());
+            prop_assert_eq!(outcome, Ok(()));
+            seen.values.sort();
+            expected.sort();
+            prop_assert_eq!(seen.values, expected);
+        }
     }
 }

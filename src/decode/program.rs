@@ -2,8 +2,9 @@
 //!
 //! **One attempt, one verdict.** `Outcome` stands on the line that a program writes to say how an attempt ended, so
 //! that a rule that counts `Outcome: failure` counts attempts. PAM writes a line of its own for the same attempt; where
-//! the program gives its own verdict (sshd, sudo, su) the PAM line has `Service`, `SourceIp` and the names, but no
-//! `Outcome`. For programs that leave the verdict to PAM (login, vsftpd, dovecot, cockpit …) it has one.
+//! the program gives its own verdict in the same log (sshd, sudo, su, login) the PAM line has `Service`, `SourceIp` and
+//! the names, but no `Outcome`. For programs that leave the verdict to PAM (dovecot, cockpit, pure-ftpd …) it has one;
+//! for vsftpd too, whose own verdicts go to a file of its own that few hosts watch.
 //!
 //! Names in these lines are chosen by attackers, also names that look like the rest of a line; every reader starts
 //! from the end that the program itself wrote last.
@@ -75,6 +76,9 @@ pub fn service(program: &[u8]) -> &[u8] {
         b"cron" | b"CRON" | b"crond" | b"crontab" | b"CROND" | b"anacron" | b"cronie" => b"cron",
         b"clamd" | b"freshclam" | b"clamscan" | b"clamav" | b"clamonacc" => b"clamav",
         b"guacd" => b"guacamole",
+        // PAM's names for `su -` and `sudo -i`.
+        b"su-l" => b"su",
+        b"sudo-i" => b"sudo",
         other => other,
     }
 }
@@ -94,7 +98,6 @@ pub fn is_authentication(service: &[u8]) -> bool {
             | b"systemd-logind"
             | b"runuser"
             | b"sssd"
-            | b"gdm-password]"
     ) || account::writes(service)
 }
 

@@ -112,17 +112,20 @@ pub fn iso(reader: &mut Reader<'_>, zone: &TimeZone) -> Option<Timestamp> {
     }
 }
 
-/// Reads `Mar  1 12:34:56`, also with a fraction, and with a year before or behind the clock as network devices do.
+/// Reads `Mar  1 12:34:56`, also with a fraction, and with a year at the beginning, or before or behind the
+/// clock, as network devices have it.
 /// Without one it is the latest such time that is not more than a day ahead of `read_at`.
 pub fn bsd(reader: &mut Reader<'_>, zone: &TimeZone, read_at: Timestamp) -> Option<Timestamp> {
     let mut ahead = *reader;
+    let before = year(&mut ahead);
+    ahead.spaces();
     let month = month(&mut ahead)?;
     ahead.tag(b" ").then_some(())?;
     ahead.spaces();
     let day = i8::try_from(ahead.digits(1, 2)?).ok()?;
     ahead.tag(b" ").then_some(())?;
     ahead.spaces();
-    let mut year = year(&mut ahead);
+    let mut year = before.or_else(|| self::year(&mut ahead));
     if year.is_some() {
         ahead.spaces();
     }
@@ -219,6 +222,8 @@ pub fn epoch(number: i64) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn hanoi() -> TimeZone {
@@ -240,7 +245,7 @@ mod tests {
             ("01/Mar/2026:12:34:56 +0700", "2026-03-01T05:34:56Z"),
             ("2026-03-01 12:34:56 UTC", "2026-03-01T12:34:56Z"),
         ] {
-            let found = any(text.as_bytes(), &hanoi());
+            let found = super::any(text.as_bytes(), &hanoi());
             let expected: Timestamp = expected.parse().unwrap();
             assert_eq!(found, Some(expected), "{text}");
         }
@@ -252,7 +257,7 @@ mod tests {
             "yesterday",
             "2026-03-01T00:00:00Z x",
         ] {
-            assert_eq!(any(text.as_bytes(), &hanoi()), None, "{text}");
+            assert_eq!(super::any(text.as_bytes(), &hanoi()), None, "{text}");
         }
     }
 
@@ -332,6 +337,33 @@ mod tests {
                 1_700_000_000,
                 "{number}"
             );
+        }
+    }
+
+    proptest! {
+        /// From 1970 to 2100, in any zone of whole minutes.
+        #[test]
+        fn a_time_is_read_as_it_was_written(second in 0i64..4_102_444_800, nanosecond in 0i32..1_000_000_000, minutes in -840i32..840) {
+            let stamp = Timestamp::new(second, nanosecond).unwrap();
+            let offset = jiff::tz::Offset::from_seconds(minutes * 60).unwrap();
+            let there = stamp.to_zoned(TimeZone::fixed(offset));
+            let whole = Timestamp::from_second(second).unwrap();
+            for (format, expected) in [
+                ("%Y-%m-%dT%H:%M:%S%.9f%:z", stamp),
+                ("%Y-%m-%d %H:%M:%S,%9f %z", stamp),
+                ("%d/%b/%Y:%H:%M:%S %z", whole),
+            ] {
+                let text = there.strftime(format).to_string();
+                prop_assert_eq!(super::any(text.as_bytes(), &TimeZone::UTC), Some(expected), "{}", text);
+            }
+        }
+
+        #[test]
+        fn a_time_without_a_year_comes_back_when_read_soon(second in 946_684_800i64..4_102_444_800, later in 0i64..31_000_000) {
+            let stamp = Timestamp::from_second(second).unwrap();
+            let read_at = Timestamp::from_second(second + later).unwrap();
+            let text = stamp.to_zoned(hanoi()).strftime("%b %e %H:%M:%S").to_string();
+            prop_assert_eq!(bsd(&mut Reader::new(text.as_bytes()), &hanoi(), read_at), Some(stamp), "{}", text);
         }
     }
 }

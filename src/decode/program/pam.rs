@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::event::field;
 
 /// Programs that say themselves how an attempt ended, so that PAM's word would count it twice.
-const OWN_VERDICT: [&[u8]; 3] = [b"sshd", b"sudo", b"su"];
+const OWN_VERDICT: [&[u8]; 4] = [b"sshd", b"sudo", b"su", b"login"];
 
 /// Reads a line of PAM's; returns whether it is one.
 pub fn read<'r>(line: &Line<'r>, event: &mut Event<'r>) -> bool {
@@ -179,6 +179,11 @@ mod tests {
                 "sudo",
                 "pam_unix(sudo:auth): authentication failure; logname=an uid=1000 euid=0 tty=/dev/pts/0 ruser=an rhost=  user=an",
                 "Service=sudo TargetUserName=an User=an",
+            ),
+            (
+                "su",
+                "pam_unix(su-l:auth): authentication failure; logname=an uid=1000 euid=0 tty=pts/0 ruser=an rhost=  user=root",
+                "Service=su TargetUserName=root User=an",
             ),
             (
                 "sshd-session",

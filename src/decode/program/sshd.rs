@@ -1,5 +1,7 @@
 //! What OpenSSH's sshd writes. `Outcome: failure` stands on each refused attempt, and on the line that closes a
 //! connection before login if no attempt of it was counted yet: a client that only probes names or keys counts once.
+//! A guessed name that does not exist counts when it is named (`Invalid user …`, all that a server without passwords
+//! writes of it) and at each refused method.
 
 mod peer;
 mod said;
@@ -317,6 +319,14 @@ mod tests {
             (
                 "refused connect from x@::ffff:192.0.2.7 (::ffff:192.0.2.7)",
                 "192.0.2.7|failure",
+            ),
+            (
+                "Address 192.0.2.7 maps to gw.example.org, but this does not map back to the address.",
+                "192.0.2.7",
+            ),
+            (
+                "reverse mapping checking getaddrinfo for gw.example.org [192.0.2.7] failed.",
+                "192.0.2.7",
             ),
             ("Server listening on 0.0.0.0 port 22.", ""),
             ("Received signal 15; terminating.", ""),

@@ -15,7 +15,8 @@ pub fn read<'r>(message: &'r [u8], event: &mut Event<'r>) {
         return;
     };
     let user = user.trim_ascii();
-    if user.is_empty() || user.contains(&b' ') {
+    // Accounts of a directory service may have spaces; so have sudo's own errors, which name no command.
+    if user.is_empty() || user.contains(&b' ') && !reader::contains(rest, b"COMMAND=") {
         return;
     }
     event.set(field::USER, user);
@@ -131,6 +132,11 @@ mod tests {
                 "Service=sudo User=lan TTY=pts/0 PWD=/ CurrentDirectory=/ USER=#-1 TargetUserName=#-1 \
                  COMMAND=/bin/sh -c x ; USER=lan ; COMMAND=y CommandLine=/bin/sh -c x ; USER=lan ; COMMAND=y \
                  Image=/bin/sh Outcome=success",
+            ),
+            (
+                "corp\\an binh : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=list",
+                "Service=sudo User=corp\\an binh TTY=pts/0 PWD=/ CurrentDirectory=/ USER=root TargetUserName=root \
+                 COMMAND=list CommandLine=list Image=list Outcome=success",
             ),
             ("lan : (command continued) more", "Service=sudo User=lan"),
             ("unable to resolve host web1", "Service=sudo"),

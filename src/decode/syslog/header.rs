@@ -79,6 +79,7 @@ impl<'r> Header<'r> {
             return header.read_5424(reader, zone);
         }
         pass_sequence(&mut reader, has_priority);
+        let from = reader;
         header.time = read_time(&mut reader, zone, read_at);
         if header.time.is_none() && has_priority {
             // Network devices may name themselves before the time: `gw1: *Mar  1 …`.
@@ -107,11 +108,39 @@ impl<'r> Header<'r> {
             return Err(HEADER);
         }
         reader.spaces();
+        let behind = reader.rest();
         if header.host.is_empty() {
             header.read_host(&mut reader);
         }
         header.read_tagged(reader);
+        if !has_priority && is_of_programs(from.rest()) && !header.is_certain() {
+            header = Self {
+                time: header.time,
+                message: behind,
+                ..Self::default()
+            };
+        }
         Ok(header)
+    }
+
+    /// Whether what stands behind a time that is not syslog's own still looks like host and tag.
+    fn is_certain(&self) -> bool {
+        let is_level = [self.host, self.program].iter().any(|word| {
+            [
+                &b"info"[..],
+                b"warn",
+                b"warning",
+                b"error",
+                b"debug",
+                b"fatal",
+                b"trace",
+                b"notice",
+                b"critical",
+            ]
+            .iter()
+            .any(|level| level.eq_ignore_ascii_case(word))
+        });
+        !self.program.is_empty() && !is_level
     }
 
     /// A daemon's own line without a head.
@@ -298,6 +327,12 @@ fn read_time(reader: &mut Reader<'_>, zone: &TimeZone, read_at: Timestamp) -> Op
     Some(time)
 }
 
+/// Whether a time has the space that programs write into their own files, `2026-03-01 12:34:56`, and no daemon of syslog.
+/// What follows it may be a level, a thread or anything.
+fn is_of_programs(time: &[u8]) -> bool {
+    time.first().is_some_and(u8::is_ascii_digit) && time.get(10) == Some(&b' ')
+}
+
 /// C's own text of a time begins with `Mon `.
 fn pass_weekday(reader: &mut Reader<'_>) {
     const DAYS: [&[u8]; 7] = [
@@ -465,6 +500,18 @@ mod tests {
                 "2026-03-01T10:00:00Z|fw1|%ASA-6-302013|||.|m",
             ),
             ("<34>su: m", "||su|||auth.crit|m"),
+            (
+                "2026-03-01 10:00:00,5 INFO [main] m: n",
+                "2026-03-01T10:00:00.5Z|||||.|INFO [main] m: n",
+            ),
+            (
+                "2026-03-01 10:00:00 192.0.2.7 GET /x",
+                "2026-03-01T10:00:00Z|||||.|192.0.2.7 GET /x",
+            ),
+            (
+                "2026 Mar  1 10:00:00 web1 app: m",
+                "2026-03-01T10:00:00Z|web1|app|||.|m",
+            ),
             ("Mar  1 10:00:00 web1", "2026-03-01T10:00:00Z|web1||||.|"),
             ("<192>Mar  1 10:00:00 web1 x: m", "not a syslog line"),
             ("no head at all", "not a syslog line"),

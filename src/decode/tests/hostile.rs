@@ -94,4 +94,8 @@ fn a_line_of_the_greatest_length_is_read_in_good_time() {
             survives(&[format!("{head}{tail}").into_bytes()]);
         }
     }
+    // A long name before many values, where looking each up would cost the product.
+    let values = "\"b\":1,".repeat(4_000);
+    let line = format!("{{\"{}\":{{{values}\"c\":1}}}}", "a".repeat(30_000));
+    survives(&[line.into_bytes()]);
 }

@@ -57,13 +57,15 @@ pub fn begins(line: &[u8]) -> bool {
     ]
     .iter()
     .any(|start| line.starts_with(start))
-        || ended_by_ssh(line, b"Failed ")
+        || is_failed_by_another_method(line)
         || line.starts_with(b"User ") && reader::contains(line, b" not allowed because ")
 }
 
 /// `Failed … for … from … port … ssh2` with a method not listed above.
-fn ended_by_ssh(line: &[u8], start: &[u8]) -> bool {
-    line.starts_with(start) && reader::contains(line, b" for ") && reader::contains(line, b" ssh2")
+fn is_failed_by_another_method(line: &[u8]) -> bool {
+    line.starts_with(b"Failed ")
+        && reader::contains(line, b" for ")
+        && reader::contains(line, b" ssh2")
 }
 
 impl<'r> Said<'r> {
@@ -350,6 +352,12 @@ impl<'r> Said<'r> {
         if let Some(rest) = text.strip_prefix(b"drop connection #") {
             return peer::dropped(rest).map(|from| Self::refused(None, from));
         }
+        if let Some(peer) = misnamed(text) {
+            return Some(Self {
+                peer: Some(peer),
+                ..Self::default()
+            });
+        }
         if text.starts_with(b"no matching ") || text.starts_with(b"kex_exchange_identification: ") {
             return Some(closed);
         }
@@ -358,4 +366,13 @@ impl<'r> Said<'r> {
             ..closed
         })
     }
+}
+
+/// `Address ADDRESS maps to NAME, but …`, `reverse mapping checking getaddrinfo for NAME [ADDRESS] failed`
+fn misnamed(text: &[u8]) -> Option<&[u8]> {
+    if let Some(rest) = text.strip_prefix(b"Address ") {
+        return Some(reader::split(rest, b" maps to ")?.0);
+    }
+    let rest = text.strip_prefix(b"reverse mapping checking getaddrinfo for ")?;
+    reader::between(rest, b" [", b']')
 }
