@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
-/// How much the spool may hold. What happens at each limit stands at [`Spool::commit`] and [`Spool::done`].
+/// How much the spool may hold. What happens at each limit stands at the spool's `commit` and `done`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {

@@ -41,7 +41,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn the_ledger_accounts_for_every_number(acts in proptest::collection::vec(act(), 1..40)) {
         let mut place = Place::in_memory();
