@@ -66,7 +66,7 @@ struct Ends {
 const STARTS_MAX: usize = 65_536;
 /// Linux waits 1, 2, 4 … 32 s between its SYNs (`tcp_syn_retries` 6), each counted from the last.
 const START_WITHIN: SignedDuration = SignedDuration::from_secs(60);
-/// A second of 16,384 lookups is more than one resolver's host makes.
+/// Of one second; where more come, the oldest are forgotten, and what is seen twice may be told twice.
 const MESSAGES_MAX: usize = 16_384;
 /// On `lo`, and on a bridge and its port, a packet is seen twice within microseconds; resolvers ask again after
 /// seconds (glibc 5, systemd-resolved from 0.5 with another id).

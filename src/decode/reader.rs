@@ -3,8 +3,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use memchr::memmem;
-
 /// What has not been read yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'r> {
@@ -143,16 +141,59 @@ pub fn rsplit_byte(bytes: &[u8], needle: u8) -> Option<(&[u8], &[u8])> {
 
 /// Splits at the first `needle`.
 pub fn split<'r>(bytes: &'r [u8], needle: &[u8]) -> Option<(&'r [u8], &'r [u8])> {
-    split_around(bytes, memmem::find(bytes, needle)?, needle.len())
+    split_around(bytes, find(bytes, needle)?, needle.len())
 }
 
 /// Splits at the last `needle`.
 pub fn rsplit<'r>(bytes: &'r [u8], needle: &[u8]) -> Option<(&'r [u8], &'r [u8])> {
-    split_around(bytes, memmem::rfind(bytes, needle)?, needle.len())
+    split_around(bytes, rfind(bytes, needle)?, needle.len())
 }
 
 pub fn contains(bytes: &[u8], needle: &[u8]) -> bool {
-    memmem::find(bytes, needle).is_some()
+    find(bytes, needle).is_some()
+}
+
+/// Finds a short constant in a line by its rarest byte. memchr's own searcher is made anew at each call, which took
+/// longer than the search: lines of sshd were read at 1.2 M/s with it and at FIGURE M/s without.
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    let (offset, rare) = rarest(needle)?;
+    let ends = memchr::memchr_iter(rare, bytes);
+    at_needle(ends, offset, bytes, needle)
+}
+
+fn rfind(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    let (offset, rare) = rarest(needle)?;
+    let ends = memchr::memchr_iter(rare, bytes).rev();
+    at_needle(ends, offset, bytes, needle)
+}
+
+fn at_needle(
+    mut found: impl Iterator<Item = usize>,
+    offset: usize,
+    bytes: &[u8],
+    needle: &[u8],
+) -> Option<usize> {
+    found.find_map(|at| {
+        let start = at.checked_sub(offset)?;
+        bytes.get(start..)?.starts_with(needle).then_some(start)
+    })
+}
+
+/// Returns the byte of a needle that lines hold least, and its place: the most common in English text and in logs are
+/// told apart, all others are rare.
+fn rarest(needle: &[u8]) -> Option<(usize, u8)> {
+    const COMMON: &[u8] = b" eationsrlducpmh:=.";
+    let commonness = |byte: u8| {
+        COMMON
+            .iter()
+            .position(|&c| c == byte)
+            .map_or(0, |at| COMMON.len() - at)
+    };
+    needle
+        .iter()
+        .copied()
+        .enumerate()
+        .min_by_key(|&(_, byte)| commonness(byte))
 }
 
 fn split_around(bytes: &[u8], at: usize, width: usize) -> Option<(&[u8], &[u8])> {
@@ -175,21 +216,34 @@ pub fn address(text: &[u8]) -> Option<IpAddr> {
         Some(inner) => inner.strip_suffix(b"]")?,
         None => text,
     };
-    if text.len() > ADDRESS_BYTES_MAX {
+    if let Some(address) = ipv4(text) {
+        return Some(address.into());
+    }
+    // Names have no colon, so only what can be an address meets the slower reader.
+    if text.len() > ADDRESS_BYTES_MAX || !text.contains(&b':') {
         return None;
     }
     let bare = split_byte(text, b'%').map_or(text, |(bare, _)| bare);
-    // The first byte and one separator tell addresses from names before the parser runs.
-    let first = bare.first()?;
-    if !(first.is_ascii_hexdigit() || *first == b':') {
-        return None;
-    }
-    let bare = std::str::from_utf8(bare).ok()?;
-    if let Ok(v4) = bare.parse::<Ipv4Addr>() {
-        return Some(v4.into());
-    }
-    let v6 = bare.parse::<Ipv6Addr>().ok()?;
+    let v6 = std::str::from_utf8(bare).ok()?.parse::<Ipv6Addr>().ok()?;
     Some(v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4))
+}
+
+/// Four decimal numbers without leading zeros, which some readers take for octal.
+fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut reader = Reader::new(text);
+    let mut octets = [0; 4];
+    for (at, octet) in octets.iter_mut().enumerate() {
+        if at > 0 && !reader.tag(b".") {
+            return None;
+        }
+        let is_zero = reader.peek() == Some(b'0');
+        let number = reader.digits(1, 3)?;
+        if is_zero && number > 0 {
+            return None;
+        }
+        *octet = u8::try_from(number).ok()?;
+    }
+    reader.is_empty().then(|| Ipv4Addr::from(octets))
 }
 
 /// Reads a port; 0 is none.
@@ -224,6 +278,10 @@ mod tests {
             ("192.0.2.256", None),
             ("gw.example.org", None),
             ("dead.example.org", None),
+            ("192.0.2.01", None),
+            ("0.0.0.0", Some("0.0.0.0")),
+            ("192.0.2.1.", None),
+            ("192.0.2", None),
             ("", None),
             ("%", None),
         ] {
@@ -257,6 +315,9 @@ mod tests {
             Some((&b"a"[..], &b"b from c"[..]))
         );
         assert_eq!(split(b"abc", b"abcd"), None);
+        assert_eq!(split(b"aab", b"ab"), Some((&b"a"[..], &b""[..])));
+        assert_eq!(rsplit(b"cab", b"cab"), Some((&b""[..], &b""[..])));
+        assert_eq!(split(b"abc", b""), None);
         assert_eq!(between(b"x (y) z", b"(", b')'), Some(&b"y"[..]));
     }
 }

@@ -74,7 +74,7 @@ impl QueueError {
 }
 
 /// The spool as a queue: its one connection is behind a mutex and blocks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SharedSpool(pub Arc<Mutex<Spool>>);
 
 impl SharedSpool {

@@ -3,24 +3,22 @@
 
 mod books;
 mod change;
+mod error;
 mod file;
 mod ledger;
+mod limits;
 mod positions;
 mod salvage;
 mod store;
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
-use rusqlite::ErrorCode;
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use thiserror::Error;
 
 use crate::alert::{Alert, Severity};
 use crate::deliver::spool::file::{Beginning, Files};
@@ -30,31 +28,8 @@ use crate::deliver::wire::{Epoch, Ledger, Seen, Sequence};
 use crate::metrics::AgentMetrics;
 use crate::record::Progress;
 
-/// How much the spool may hold. What happens at each limit stands at [`Spool::commit`] and [`Spool::done`].
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Bytes of the alerts that wait or are kept as acknowledged; the file is larger by a fifth or so.
-    pub bytes_max: u64,
-    /// Bytes of the alerts that the centre will never accept.
-    pub dead_bytes_max: u64,
-    /// How long an acknowledged alert is kept, in case the centre is restored from a backup.
-    #[serde(deserialize_with = "duration")]
-    pub acknowledged_keep: Duration,
-    /// Taken from the disk when the spool is made, for the first commits of a disk that fills up.
-    pub reserve_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            bytes_max: 256 * 1024 * 1024, // some 180,000 alerts of 1.4 KiB: 200 days of a loud host
-            dead_bytes_max: 16 * 1024 * 1024,
-            acknowledged_keep: Duration::from_hours(24),
-            reserve_bytes: 4 * 1024 * 1024, // as much as the WAL holds between two checkpoints
-        }
-    }
-}
+pub use crate::deliver::spool::error::SpoolError;
+pub use crate::deliver::spool::limits::Limits;
 
 /// Whose kept state it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,13 +106,13 @@ pub struct RowId {
 }
 
 /// What a request carries.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     pub epoch: Epoch,
     pub rows: Vec<Row>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row {
     pub id: RowId,
     pub seq: Sequence,
@@ -154,60 +129,6 @@ pub enum SeenOutcome {
     NewEpoch { epoch: Epoch, waiting: u64 },
     /// The centre was restored; so many acknowledged rows wait again.
     SentAgain { rows: u64 },
-}
-
-#[derive(Debug, Error)]
-pub enum SpoolError {
-    #[error("cannot use the folder {folder}")]
-    Folder { folder: PathBuf, source: io::Error },
-    #[error("another canhgac uses the folder {folder}")]
-    InUse { folder: PathBuf },
-    #[error("the spool is a newer canhgac's: schema {found}, this one knows {known}")]
-    Newer { found: i64, known: i64 },
-    #[error("cannot write {path}")]
-    File { path: PathBuf, source: io::Error },
-    #[error("no space for the spool")]
-    Full(#[source] rusqlite::Error),
-    #[error("cannot read or write the spool now")]
-    Disk(#[source] rusqlite::Error),
-    #[error("the spool is damaged")]
-    Damaged(#[source] rusqlite::Error),
-    #[error("the system gives no random bytes")]
-    Random,
-}
-
-impl SpoolError {
-    /// Whether the same call may succeed later: disk full, I/O error. The spool is as it was before the call.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Full(_) | Self::Disk(_) | Self::File { .. })
-    }
-
-    /// Whether the file is damaged, twice in one call: the first time the spool heals itself.
-    pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged(_))
-    }
-}
-
-impl From<rusqlite::Error> for SpoolError {
-    fn from(error: rusqlite::Error) -> Self {
-        use ErrorCode as Code;
-        match error.sqlite_error_code() {
-            Some(Code::DiskFull) => Self::Full(error),
-            Some(
-                Code::SystemIoFailure
-                | Code::CannotOpen
-                | Code::PermissionDenied
-                | Code::ReadOnly
-                | Code::OutOfMemory
-                | Code::DatabaseBusy
-                | Code::DatabaseLocked
-                | Code::FileLockingProtocolFailed,
-            ) => Self::Disk(error),
-            // CORRUPT and NOTADB. And what a sound file can't answer to statements that are constants: a table or
-            // row that isn't there, a number that exists twice, a value that no agent writes.
-            _ => Self::Damaged(error),
-        }
-    }
 }
 
 /// The open spool, its only owner in its only process. Damage that shows while it is open is mended in place: what can
@@ -286,7 +207,10 @@ impl Spool {
             files,
             _lock: lock,
         };
-        spool.with(|store| Ok(spool.publish(store)))?;
+        spool.with(|store| {
+            spool.publish(store);
+            Ok(())
+        })?;
         Ok((spool, restored))
     }
 
@@ -527,12 +451,6 @@ fn new_epoch() -> Result<Epoch, SpoolError> {
     let filled = SystemRandom::new().fill(&mut bytes);
     filled.map_err(|_| SpoolError::Random)?;
     Ok(Epoch(u64::from_be_bytes(bytes)))
-}
-
-/// As people write it: `24h`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let signed = SignedDuration::deserialize(deserializer)?;
-    Duration::try_from(signed).map_err(|_| serde::de::Error::custom("must not be negative"))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// 4,096 bytes: what resolvers let a DNS answer over UDP have at most; nothing longer is read yet.
+    /// 4,096 bytes: what a DNS answer over UDP may have (RFC 6891 6.2.5); nothing longer is read yet.
     fn default() -> Self {
         Self {
             interface: String::new(),

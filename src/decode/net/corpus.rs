@@ -57,6 +57,29 @@ fn no_capture_makes_it_panic_or_grow() {
 }
 
 #[test]
+fn no_changed_capture_makes_it_panic() {
+    let Some(dev) = corpus() else { return };
+    let mut noise = Noise(1);
+    for path in captures(&dev) {
+        for packet in pcap::read(&path).map_while(Result::ok) {
+            let mut decoder = NetDecoder::new(packet.link, Viewpoint::Elsewhere);
+            let mut bytes = packet.bytes.to_vec();
+            for _ in 0..4 {
+                // Headers and what a DNS message begins with: beyond, nothing is read.
+                let at = noise.below(bytes.len().min(120));
+                if let Some(place) = bytes.get_mut(at) {
+                    *place = noise.below(256) as u8;
+                }
+            }
+            bytes.truncate(noise.below(bytes.len() + 1).max(bytes.len() / 2));
+            let mut record = packet.record(NO_FILE);
+            record.bytes = bytes.into();
+            let _ = decoder.decode(&record, &Fields::default(), &mut |_| ());
+        }
+    }
+}
+
+#[test]
 fn dns_names_are_those_that_others_read() {
     let Some(dev) = corpus() else { return };
     let (mut equal, mut rows, mut unequal) = (0_u32, 0_u32, Vec::new());
@@ -122,6 +145,19 @@ fn names(path: &Path) -> BTreeMap<usize, String> {
         });
     }
     names
+}
+
+/// A linear congruential generator (Knuth's constants): a failure can be repeated.
+struct Noise(u64);
+
+impl Noise {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end.max(1)
+    }
 }
 
 fn captures(dev: &Path) -> Vec<PathBuf> {

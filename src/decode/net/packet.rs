@@ -60,10 +60,10 @@ const SLL2: LinkType = LinkType(276);
 const TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// Two are QinQ; switches that stack more than four are not sold.
+/// Two are QinQ; the double leaves room.
 const TAGS_MAX: usize = 4;
 
-/// RFC 8200 4.1 names six kinds, each once but one; a chain beyond eight is an attack on parsers.
+/// RFC 8200 4.1: six kinds, one of them twice, may stand before the transport, which the eighth turn finds.
 const EXTENSIONS_MAX: usize = 8;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;

@@ -79,11 +79,17 @@ impl<'r> Header<'r> {
             return header.read_5424(reader, zone);
         }
         pass_sequence(&mut reader, has_priority);
-        // Network devices mark a clock that is not set.
-        let _ = reader.tag(b"*") || reader.tag(b".");
-        pass_weekday(&mut reader);
-        header.time =
-            time::bsd(&mut reader, zone, read_at).or_else(|| time::iso(&mut reader, zone));
+        header.time = read_time(&mut reader, zone, read_at);
+        if header.time.is_none() && has_priority {
+            // Network devices may name themselves before the time: `gw1: *Mar  1 …`.
+            let mut behind = reader;
+            if let Some(host) = behind.word().strip_suffix(b":")
+                && let Some(time) = read_time(&mut behind, zone, read_at)
+            {
+                (header.host, header.time) = (host, Some(time));
+                reader = behind;
+            }
+        }
         if header.time.is_none() {
             // Relays may leave the time out; then the tag comes at once.
             if !has_priority {
@@ -101,7 +107,9 @@ impl<'r> Header<'r> {
             return Err(HEADER);
         }
         reader.spaces();
-        header.read_host(&mut reader);
+        if header.host.is_empty() {
+            header.read_host(&mut reader);
+        }
         header.read_tagged(reader);
         Ok(header)
     }
@@ -280,6 +288,16 @@ fn pass_sequence(reader: &mut Reader<'_>, has_priority: bool) {
     }
 }
 
+/// A time of any of these kinds. Network devices mark a clock that is not set.
+fn read_time(reader: &mut Reader<'_>, zone: &TimeZone, read_at: Timestamp) -> Option<Timestamp> {
+    let mut ahead = *reader;
+    let _ = ahead.tag(b"*") || ahead.tag(b".");
+    pass_weekday(&mut ahead);
+    let time = time::bsd(&mut ahead, zone, read_at).or_else(|| time::iso(&mut ahead, zone))?;
+    *reader = ahead;
+    Some(time)
+}
+
 /// C's own text of a time begins with `Mon `.
 fn pass_weekday(reader: &mut Reader<'_>) {
     const DAYS: [&[u8]; 7] = [
@@ -436,7 +454,7 @@ mod tests {
             ),
             (
                 "<189>42: gw1: *Mar  1 10:00:00: %A-1-B: m",
-                "|gw1:||||local7.notice|*Mar  1 10:00:00: %A-1-B: m",
+                "2026-03-01T10:00:00Z|gw1|%A-1-B|||local7.notice|m",
             ),
             (
                 "<189>42: Mar  1 10:00:00 UTC: %A-1-B: m",

@@ -4,6 +4,7 @@ mod quota;
 mod wal;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -454,6 +455,80 @@ fn the_reserve_takes_commits_that_the_disk_has_no_room_for() {
 }
 
 #[test]
+fn an_alert_that_is_no_json_any_more_ends_among_the_dead_letters() {
+    for damaged in ["x'ff'", "x''", "x'7b'"] {
+        let place = Place::new();
+        let (mut spool, _) = place.open();
+        commit_levels(&mut spool, &[Low, High]);
+        drop(spool);
+        place.query(&format!(
+            "UPDATE alerts SET alert = {damaged} WHERE seq = 2 RETURNING seq"
+        ));
+        let (mut spool, _) = place.open();
+        let rows = spool.next(10, usize::MAX).unwrap().rows;
+        let sent: Vec<_> = rows
+            .iter()
+            .map(|row| (row.seq.0, row.alert.get()))
+            .collect();
+        assert_eq!(sent[0], (2, "null"), "{damaged}");
+        assert!(sent[1].1.contains("\"id\""), "{damaged}");
+        spool
+            .done(&[], &[(rows[0].id, "shape".to_owned())], at(1))
+            .unwrap();
+        assert_eq!(waiting(&spool, 10), [1], "{damaged}");
+        assert_eq!(spool.salvaged(), None, "{damaged}");
+    }
+}
+
+#[test]
+fn positions_are_copied_once_an_hour() {
+    let place = Place::new();
+    let (mut spool, _) = place.open();
+    let hour = 3600;
+    for (now, copied) in [
+        (1000, 1000),
+        (1001, 1000),
+        (999 + hour, 1000),
+        (1000 + hour, 1000 + hour),
+        (1001 + hour, 1000 + hour),
+        (50, 50), // the clock was set back
+    ] {
+        let commit = Commit {
+            progress: &[progress("file:/a", 1, now as u64)],
+            ..Commit::default()
+        };
+        spool.commit(&commit, at(now)).unwrap();
+        let copy = positions::read(place.folder.path()).unwrap();
+        assert_eq!(copy.time, at(copied), "at {now}");
+        assert_eq!(
+            copy.streams,
+            [progress("file:/a", 1, copied as u64)],
+            "at {now}"
+        );
+    }
+}
+
+#[test]
+fn the_wal_stays_bounded() {
+    let place = Place::new();
+    let (mut spool, _) = place.open();
+    let alerts: Vec<Alert> = (0..64).map(|n| make_alert(n, High, "r", 4000)).collect();
+    let wal = place.folder.path().join("spool.db-wal");
+    for _ in 0..60 {
+        commit_alerts(&mut spool, &alerts);
+        let bytes = std::fs::metadata(&wal).unwrap().len();
+        // 1,000 frames, and the one commit that crosses the line: 300 KiB of alerts and their pages.
+        assert!(bytes < 1000 * 4120 + 800_000, "{bytes}");
+    }
+}
+
+#[test]
+fn the_spool_may_be_handed_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Spool>();
+}
+
+#[test]
 fn limits_are_read_as_people_write_them() {
     let text = "bytes_max: 1000\nacknowledged_keep: 12h";
     let limits: Limits = serde_yaml::from_str(text).unwrap();
@@ -477,7 +552,16 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    /// Where a sync costs nothing, if there is such a place: for tests that open hundreds of spools.
+    fn in_memory() -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::within(folder.unwrap())
+    }
+
+    fn within(folder: TempDir) -> Self {
         Self {
             path: folder.path().join("spool.db"),
             folder,
@@ -509,6 +593,11 @@ impl Place {
             })
         });
         text.unwrap()
+    }
+
+    fn root(&self, table: &str) -> usize {
+        let select = format!("SELECT rootpage FROM sqlite_schema WHERE name = '{table}'");
+        self.query(&select).parse().unwrap()
     }
 
     fn metrics_are(&self, expected: &[(&str, i64)]) {

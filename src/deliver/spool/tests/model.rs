@@ -44,7 +44,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn the_ledger_accounts_for_every_number(acts in proptest::collection::vec(act(), 1..40)) {
-        let mut place = Place::new();
+        let mut place = Place::in_memory();
         place.limits.bytes_max = BYTES_MAX;
         place.limits.acknowledged_keep = Duration::from_secs(KEEP_SECONDS as u64);
         let (mut spool, _) = place.open();

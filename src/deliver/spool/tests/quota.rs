@@ -99,11 +99,12 @@ fn the_oldest_of_the_lowest_level_goes_first() {
         let mut number = 1;
         for &(count, level, rules) in arrivals {
             let rules: Vec<char> = rules.chars().collect();
-            for at in 0..count {
-                let rule = rules[at as usize % rules.len()].to_string();
-                commit_alerts(&mut spool, &[sized(number, level, &rule)]);
-                number += 1;
-            }
+            let alerts: Vec<Alert> = (0..count)
+                .map(|at| (number + at, rules[at as usize % rules.len()].to_string()))
+                .map(|(number, rule)| sized(number, level, &rule))
+                .collect();
+            commit_alerts(&mut spool, &alerts);
+            number += count;
         }
         let mut held: Vec<(Severity, String, u64)> = Vec::new();
         for row in spool.next(1000, usize::MAX).unwrap().rows {

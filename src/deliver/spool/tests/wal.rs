@@ -17,7 +17,7 @@ struct Step {
 
 #[test]
 fn every_prefix_of_the_wal_holds_exactly_what_it_committed() {
-    let mut place = Place::new();
+    let mut place = Place::in_memory();
     place.limits.bytes_max = 6000; // so that some commits give up and forget rows
     drop(place.open());
     // Begin with an empty WAL, so that the series is all that it holds.
@@ -74,7 +74,7 @@ fn change(spool: &mut Spool, number: u64) {
             let entry = Entry {
                 room: Room::Folds,
                 key: vec![(number % 3) as u8],
-                value: (number % 4 != 0).then(|| vec![0; number as usize * 100]),
+                value: (!number.is_multiple_of(4)).then(|| vec![0; number as usize * 100]),
             };
             let commit = Commit {
                 alerts: &alerts,
@@ -99,7 +99,7 @@ fn step(spool: &Spool, wal: &Path) -> Step {
 }
 
 fn opens_with_what_was_committed(base: &[u8], wal: &[u8], steps: &[Step], limits: Limits) {
-    let mut place = Place::new();
+    let mut place = Place::in_memory();
     place.limits = limits;
     std::fs::write(&place.path, base).unwrap();
     std::fs::write(place.folder.path().join("spool.db-wal"), wal).unwrap();
