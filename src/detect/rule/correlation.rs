@@ -286,11 +286,15 @@ fn compile(
     Ok(compiled)
 }
 
+/// A comparison with a number.
+type Predicate = (Comparison, u64);
+
+/// Returns what the count is compared with, and the fields whose values are counted.
 fn threshold(
     sigma: &CorrelationRule,
     counted: Counted,
     warnings: &mut Vec<Fault>,
-) -> Result<(Vec<(Comparison, u64)>, Vec<String>), Fault> {
+) -> Result<(Vec<Predicate>, Vec<String>), Fault> {
     let spot = Spot::key(&["correlation", "condition"]);
     let CorrelationCondition::Threshold {
         predicates, field, ..

@@ -11,49 +11,51 @@ use crate::diagnostic::Weight;
 /// How many lines below a key a word of its value is looked for.
 const WORD_LINES_MAX: usize = 2000;
 
-/// A fault of one document, not yet placed.
+/// A fault of one document, not yet placed. Boxed, because it is the rare case of every result here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    pub weight: Weight,
-    pub message: String,
-    pub label: String,
-    pub hint: String,
-    pub spot: Spot,
+pub struct Fault(Box<Unplaced>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unplaced {
+    weight: Weight,
+    message: String,
+    label: String,
+    hint: String,
+    spot: Spot,
 }
 
 impl Fault {
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Unplaced {
             weight: Weight::Error,
             message: message.into(),
             label: String::new(),
             hint: String::new(),
             spot: Spot::default(),
-        }
+        }))
     }
 
     pub fn warning(message: impl Into<String>) -> Self {
-        Self {
-            weight: Weight::Warning,
-            ..Self::new(message)
-        }
+        let mut fault = Self::new(message);
+        fault.0.weight = Weight::Warning;
+        fault
     }
 
     #[must_use]
     pub fn at(mut self, spot: Spot) -> Self {
-        self.spot = spot;
+        self.0.spot = spot;
         self
     }
 
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = label.into();
+        self.0.label = label.into();
         self
     }
 
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = hint.into();
+        self.0.hint = hint.into();
         self
     }
 }
@@ -111,7 +113,7 @@ impl<'a> Locator<'a> {
     }
 
     /// Returns the diagnostic of a fault in the document of this number.
-    pub fn tell(&self, document: usize, fault: Fault) -> Diagnostic {
+    pub fn tell(&self, document: usize, Fault(fault): Fault) -> Diagnostic {
         let told = Diagnostic {
             weight: fault.weight,
             ..Diagnostic::error(self.file, fault.message)

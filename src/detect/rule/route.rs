@@ -55,7 +55,10 @@ fn words(of_event: &[Cow<'_, str>]) -> Vec<Option<String>> {
 
 /// Plans already made, by log source. Belongs to one ruleset.
 #[derive(Debug, Default)]
-pub struct Plans(HashMap<u64, Vec<(LogSources<'static>, Arc<[u32]>)>>);
+pub struct Plans(HashMap<u64, Vec<Known>>);
+
+/// A kind of event, and the rules that it meets.
+type Known = (LogSources<'static>, Arc<[u32]>);
 
 impl Plans {
     pub fn clear(&mut self) {
@@ -150,8 +153,10 @@ mod tests {
     fn the_table_of_plans_is_bounded() {
         let mut plans = Plans::default();
         for n in 0..PLANS_MAX * 2 {
-            let mut event = LogSources::default();
-            event.product = Some(format!("p{n}").into());
+            let event = LogSources {
+                product: Some(format!("p{n}").into()),
+                ..LogSources::default()
+            };
             plans.of(&Routes::default(), &event);
             assert!(plans.0.len() <= PLANS_MAX);
         }

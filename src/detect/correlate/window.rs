@@ -1,0 +1,270 @@
+//! The events of one group that may still complete something, in the order of their time.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+
+use jiff::SignedDuration;
+use jiff::Timestamp;
+
+use crate::alert::AlertId;
+use crate::detect::rule::Correlation;
+use crate::detect::rule::Counted;
+
+/// No event's clock is further ahead of its reading (DESIGN, Time), so an event this much older than the window
+/// of the newest is older than the window of any honest one.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// A group or an event that nothing came to is kept for its timespan and this long, so that what is read late
+/// still finds it.
+pub const LATE_MAX: SignedDuration = SignedDuration::from_hours(1);
+/// How many arrivals an old event outlives, as a multiple of what the condition needs: three other streams may
+/// be read in turn with its own.
+const ARRIVALS_FACTOR: usize = 4;
+const ARRIVALS_MIN: usize = 64;
+/// A group holds at least this many events before the one that arrived first is let go.
+const EVENTS_MIN: usize = 1000;
+/// Of each counted value the events that arrived last: one for the window that is open, one for a late one.
+const PER_VALUE_MAX: usize = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub time: Timestamp,
+    pub id: AlertId,
+    pub repeat: u32,
+    pub value: [u8; 16],
+    /// By the clock, when it was added.
+    pub arrived: Timestamp,
+    /// Counts what was added to this window.
+    pub arrival: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Window {
+    /// By time.
+    entries: VecDeque<Entry>,
+    arrivals: u64,
+    evicted: u64,
+}
+
+/// What a condition held of.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fired {
+    /// By time.
+    pub ids: Vec<AlertId>,
+    /// Repeats included.
+    pub events: u64,
+}
+
+impl Window {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// Puts back what was kept, in the order of its arrival.
+    pub fn put_back(&mut self, mut entry: Entry) {
+        entry.arrival = self.arrivals;
+        self.arrivals += 1;
+        let at = self.place(entry.time);
+        self.entries.insert(at, entry);
+    }
+
+    /// Returns how many events were let go before their time, once.
+    pub fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Adds an event. If the condition now holds of a window with it, returns that window's events and forgets
+    /// them. An event that is there already changes nothing.
+    pub fn add(
+        &mut self,
+        entry: Entry,
+        correlation: &Correlation,
+        now: Timestamp,
+    ) -> Option<Fired> {
+        let at = self.place(entry.time);
+        let same_time = self.entries.range(..at).rev();
+        if same_time
+            .take_while(|known| known.time == entry.time)
+            .any(|known| known.id == entry.id)
+        {
+            return None;
+        }
+        let (id, time) = (entry.id, entry.time);
+        self.put_back(entry);
+        if correlation.counted == Counted::Values {
+            self.thin(&entry.value);
+        }
+        let needed = needed(correlation);
+        self.let_go(correlation.timespan, needed, now);
+        if correlation.counted == Counted::Values && self.entries.len() < needed {
+            return None;
+        }
+        let first = self.entries.partition_point(|known| known.time < time);
+        let at = (first..self.entries.len())
+            .find(|&at| self.entries.get(at).is_some_and(|known| known.id == id))?;
+        let (from, to) = self.completed(at, correlation)?;
+        let fired: Vec<_> = self.entries.drain(from..to).collect();
+        Some(Fired {
+            ids: fired.iter().map(|entry| entry.id).collect(),
+            events: fired.iter().map(|entry| u64::from(entry.repeat)).sum(),
+        })
+    }
+
+    /// Behind all of the same time.
+    fn place(&self, time: Timestamp) -> usize {
+        self.entries.partition_point(|known| known.time <= time)
+    }
+
+    /// Returns the first window `(t - timespan, t]`, with the event at `at` in it, of which the condition holds.
+    fn completed(&self, at: usize, correlation: &Correlation) -> Option<(usize, usize)> {
+        let begin = |end: &Entry| {
+            end.time
+                .saturating_sub(correlation.timespan)
+                .unwrap_or(Timestamp::MIN)
+        };
+        let added = self.entries.get(at)?;
+        let mut tally = Tally::new(correlation.counted);
+        let mut from = self
+            .entries
+            .partition_point(|known| known.time <= begin(added));
+        for entry in self.entries.range(from..at) {
+            tally.add(entry);
+        }
+        for (to, end) in self.entries.range(at..).enumerate() {
+            let oldest = begin(end);
+            if added.time <= oldest {
+                return None;
+            }
+            tally.add(end);
+            while let Some(entry) = self.entries.get(from)
+                && entry.time <= oldest
+            {
+                tally.remove(entry);
+                from += 1;
+            }
+            // `t` has all its events before the window is judged.
+            let next = self.entries.get(at + to + 1);
+            if next.is_some_and(|next| next.time == end.time) {
+                continue;
+            }
+            let count = tally.count();
+            let holds = correlation
+                .predicates
+                .iter()
+                .all(|(comparison, bound)| comparison.holds(count, *bound));
+            if holds {
+                return Some((from, at + to + 1));
+            }
+        }
+        None
+    }
+
+    /// Keeps of a value only what arrived last, so that one value in a flood does not push out the others.
+    fn thin(&mut self, value: &[u8; 16]) {
+        let same = self.entries.iter().filter(|entry| entry.value == *value);
+        if same.count() <= PER_VALUE_MAX {
+            return;
+        }
+        let oldest = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.value == *value)
+            .min_by_key(|(_, entry)| entry.arrival)
+            .map(|(at, _)| at);
+        if let Some(at) = oldest {
+            self.entries.remove(at);
+        }
+    }
+
+    fn let_go(&mut self, timespan: SignedDuration, needed: usize, now: Timestamp) {
+        let old = timespan.saturating_add(AHEAD_MAX);
+        let idle = timespan.saturating_add(LATE_MAX);
+        let outlived = needed.saturating_mul(ARRIVALS_FACTOR).max(ARRIVALS_MIN);
+        let outlived = u64::try_from(outlived).unwrap_or(u64::MAX);
+        let Some(newest) = self.entries.back().map(|entry| entry.time) else {
+            return;
+        };
+        while let Some(front) = self.entries.front()
+            && newest.duration_since(front.time) > old
+            && (now.duration_since(front.arrived) > idle
+                || self.arrivals.saturating_sub(front.arrival) > outlived)
+        {
+            self.entries.pop_front();
+        }
+        let events_max = needed.saturating_mul(ARRIVALS_FACTOR).max(EVENTS_MIN);
+        while self.entries.len() > events_max {
+            let first = self
+                .entries
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, entry)| entry.arrival)
+                .map(|(at, _)| at);
+            let Some(first) = first else { return };
+            self.entries.remove(first);
+            self.evicted += 1;
+        }
+    }
+}
+
+/// Returns the least count that fulfils the condition.
+fn needed(correlation: &Correlation) -> usize {
+    use crate::detect::rule::Comparison::Equal;
+    use crate::detect::rule::Comparison::Greater;
+    use crate::detect::rule::Comparison::GreaterEqual;
+    let bounds = correlation
+        .predicates
+        .iter()
+        .map(|&(comparison, bound)| match comparison {
+            Equal | GreaterEqual => bound,
+            Greater => bound.saturating_add(1),
+            _ => 1,
+        });
+    usize::try_from(bounds.max().unwrap_or(1)).unwrap_or(usize::MAX)
+}
+
+/// What stands in a window, as events come into it and leave it.
+enum Tally {
+    Events(u64),
+    Values(HashMap<[u8; 16], usize>),
+}
+
+impl Tally {
+    fn new(counted: Counted) -> Self {
+        match counted {
+            Counted::Events => Self::Events(0),
+            Counted::Values => Self::Values(HashMap::new()),
+        }
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        match self {
+            Self::Events(count) => *count = count.saturating_add(entry.repeat.into()),
+            Self::Values(values) => *values.entry(entry.value).or_default() += 1,
+        }
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        match self {
+            Self::Events(count) => *count = count.saturating_sub(entry.repeat.into()),
+            Self::Values(values) => {
+                if let Some(times) = values.get_mut(&entry.value) {
+                    *times -= 1;
+                    if *times == 0 {
+                        values.remove(&entry.value);
+                    }
+                }
+            }
+        }
+    }
+
+    fn count(&self) -> u64 {
+        match self {
+            Self::Events(count) => *count,
+            Self::Values(values) => values.len() as u64,
+        }
+    }
+}
