@@ -46,6 +46,16 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), IdentityError> {
         })
 }
 
+/// Renames, if another process of ours has not done so already.
+pub(super) fn take_over(from: &Path, to: &Path) -> Result<(), IdentityError> {
+    match rename(from, to) {
+        Err(IdentityError::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
 /// Removes a file if it is there.
 pub(super) fn remove(path: &Path) -> Result<(), IdentityError> {
     match fs::remove_file(path) {

@@ -184,6 +184,14 @@ impl Identity {
     /// # Errors
     /// A file can't be read, or they don't belong together.
     pub fn load(folder: &Path) -> Result<Self, IdentityError> {
+        match Self::load_once(folder) {
+            // `doctor` may look in just when the agent swaps its pair.
+            Err(IdentityError::Pair { .. }) => Self::load_once(folder),
+            loaded => loaded,
+        }
+    }
+
+    fn load_once(folder: &Path) -> Result<Self, IdentityError> {
         let at = |name: &str| folder.join(name);
         let names = disk::read(&at(NAMES))?;
         let names: Names = serde_json::from_str(&names).map_err(|source| IdentityError::Json {
@@ -202,7 +210,7 @@ impl Identity {
                 let pair = Pair::new(&key, next.clone()).map_err(|_| IdentityError::Pair {
                     folder: folder.to_owned(),
                 })?;
-                disk::rename(&disk::beside(&at(CERTIFICATE), NEW), &at(CERTIFICATE))?;
+                disk::take_over(&disk::beside(&at(CERTIFICATE), NEW), &at(CERTIFICATE))?;
                 pair
             }
             (Err(_), _) => {
@@ -288,7 +296,7 @@ impl Identity {
         };
         for name in [KEY, CERTIFICATE] {
             let path = self.folder.join(name);
-            disk::rename(&disk::beside(&path, NEW), &path)?;
+            disk::take_over(&disk::beside(&path, NEW), &path)?;
         }
         self.current = next;
         self.next = None;

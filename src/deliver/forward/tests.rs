@@ -1,0 +1,5 @@
+mod centre;
+mod delivery;
+mod enrolment;
+mod refusals;
+mod wires;
