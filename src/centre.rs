@@ -62,6 +62,8 @@ pub struct Config {
     pub people_connections: usize,
     /// Memory for batches under way; beyond it agents are told to come back.
     pub batch_memory_bytes: usize,
+    /// The most bytes of the database; beyond it nothing is stored, /readyz says so, and agents keep their alerts.
+    pub database_bytes_max: u64,
 }
 
 impl Default for Config {
@@ -76,6 +78,7 @@ impl Default for Config {
             agent_connections: 20_000,
             people_connections: 1000,
             batch_memory_bytes: 64 * 1024 * 1024,
+            database_bytes_max: 64 * 1024 * 1024 * 1024,
         }
     }
 }
@@ -151,7 +154,8 @@ pub async fn start(config: Config, metrics: CentreMetrics) -> Result<Running, St
     let names = names(&config);
     let ca = Arc::new(Ca::open(&config.data.join(CA_FOLDER), now)?);
     let keys = Arc::new(ServerKeys::open(&ca, &names, now)?);
-    let store = Store::open(&Options::new(config.data.join(DATABASE))).await?;
+    let database = Options::new(config.data.join(DATABASE), config.database_bytes_max);
+    let store = Store::open(&database).await?;
     let registry = Arc::new(Registry::open(store.clone(), metrics.clone()).await?);
     let auth = Arc::new(Auth::new(store.clone(), metrics.clone()));
     let people_url = profile::url(addresses.people);
@@ -181,10 +185,16 @@ pub async fn start(config: Config, metrics: CentreMetrics) -> Result<Running, St
     let ready = ready(store.clone());
     tasks.spawn(agents.serve(stop.clone()));
     tasks.spawn(people.serve(stop.clone()));
-    tasks.spawn(ports.admin.serve(metrics.exposition, ready, stop.clone()));
+    tasks.spawn(
+        ports
+            .admin
+            .serve(metrics.exposition.clone(), ready, stop.clone()),
+    );
     tasks.spawn(registry.keep(stop.clone()));
     tasks.spawn(keep_certificate(ca.clone(), keys, names, stop.clone()));
     tasks.close();
+    let bytes_max = i64::try_from(config.database_bytes_max).unwrap_or(i64::MAX);
+    metrics.store_bytes_max.set(bytes_max);
     info!(agents = %addresses.agents, people = %addresses.people, metrics = %addresses.metrics, "the centre runs");
     Ok(Running {
         addresses,

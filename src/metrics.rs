@@ -266,6 +266,7 @@ pub struct CentreMetrics {
     pub requests: IntCounterVec,
     pub query_seconds: Histogram,
     pub store_bytes: IntGauge,
+    pub store_bytes_max: IntGauge,
 }
 
 impl Default for CentreMetrics {
@@ -309,6 +310,7 @@ impl Default for CentreMetrics {
             ),
             query_seconds: m.seconds("query_seconds", "Time of one query of alerts."),
             store_bytes: m.gauge("store_bytes", "Bytes of the database."),
+            store_bytes_max: m.gauge("store_limit_bytes", "Limit of store_bytes."),
             exposition: Exposition(m.registry),
         }
     }

@@ -60,7 +60,7 @@ impl Auth {
         let Some(token) = bearer(headers) else {
             self.count("no_token");
             return Err(refused(
-                "send `Authorization: Bearer <token>`; the first token stands in profile.yaml of the centre's data folder",
+                "no token: send `Authorization: Bearer …`; the first one stands in profile.yaml of the centre's data folder",
             ));
         };
         match self.store.role(&hash(token)).await? {
@@ -69,7 +69,7 @@ impl Auth {
                 self.count("role");
                 Err(Problem::forbidden(
                     "this token may only read",
-                    "the request needs a token with the role administrator",
+                    "this token may only read; the request needs one with the role administrator",
                 ))
             }
             None => {
@@ -131,7 +131,7 @@ pub fn too_many() -> Problem {
     Problem::new(
         StatusCode::TOO_MANY_REQUESTS,
         "too many wrong tokens from this address",
-        "",
+        "too many wrong tokens from this address: wait a minute",
     )
     .retry_after(WINDOW.as_secs())
 }

@@ -4,7 +4,8 @@
 mod batch;
 mod enrol;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
@@ -27,7 +28,7 @@ use super::store::agents::{Beat, Standing, State as AgentState};
 use super::store::alerts::Batch;
 use super::store::received::Range;
 use crate::alert::Severity;
-use crate::deliver::identity::{Ca, Peer};
+use crate::deliver::identity::{AgentId, Ca, Peer};
 use crate::deliver::wire::{
     self, Accepted, BATCH_BYTES_MAX, EPOCH_HEADER, Epoch, Heartbeat, HeartbeatAnswer, PATH_ALERTS,
     PATH_ENROL, PATH_HEARTBEAT, PATH_RENEW, RenewAnswer, RenewRequest, Seen,
@@ -82,6 +83,30 @@ pub struct Budget {
     kib: Arc<Semaphore>,
     /// Unpacking and parsing at once: each may hold a window of 8 MiB besides.
     unpackers: Arc<Semaphore>,
+    /// Batches under way by agent; no larger than there are connections.
+    agents: Arc<Mutex<HashMap<AgentId, usize>>>,
+}
+
+/// Batches of one agent at once. It sends one at a time; a second may come while the first is given up on a bad line.
+/// More would let one agent that sends slowly take the memory of all.
+const BATCHES_PER_AGENT: usize = 2;
+
+/// A batch under way, counted for its agent until it is dropped.
+struct UnderWay {
+    agent: AgentId,
+    agents: Arc<Mutex<HashMap<AgentId, usize>>>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = agents.get_mut(&self.agent) {
+            *count -= 1;
+            if *count == 0 {
+                agents.remove(&self.agent);
+            }
+        }
+    }
 }
 
 const KIB: usize = 1024;
@@ -98,7 +123,21 @@ impl Budget {
         Self {
             kib: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
             unpackers: Arc::new(Semaphore::new(cores * 2)),
+            agents: Arc::default(),
         }
+    }
+
+    fn begin(&self, agent: &AgentId) -> Option<UnderWay> {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = agents.entry(agent.clone()).or_default();
+        if *count >= BATCHES_PER_AGENT {
+            return None;
+        }
+        *count += 1;
+        Some(UnderWay {
+            agent: agent.clone(),
+            agents: Arc::clone(&self.agents),
+        })
     }
 
     fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
@@ -147,13 +186,17 @@ async fn admit(
         Err(Problem::forbidden(title, detail))
     };
     let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() else {
-        return refused("no_certificate", "no certificate", "");
+        return refused(
+            "no_certificate",
+            "no certificate",
+            "no certificate of an agent was shown",
+        );
     };
-    let Some(standing) = doors.registry.standing(peer.agent.as_str()) else {
+    let Some(standing) = doors.registry.standing_of(peer.agent.as_str()).await? else {
         return refused(
             "unknown_agent",
             "this centre does not know the agent",
-            "enrol it again with a new token",
+            "this centre does not know the agent: enrol the host again with a new token",
         );
     };
     match standing.state {
@@ -162,14 +205,14 @@ async fn admit(
             return refused(
                 "quarantined",
                 "this agent is in quarantine",
-                "an administrator lets it out",
+                "this agent is in quarantine until an administrator lets it out",
             );
         }
         AgentState::Revoked => {
             return refused(
                 "revoked",
                 "this agent was revoked",
-                "enrol the host again with a new token if it should be heard",
+                "this agent was revoked: enrol the host again with a new token if it should be heard",
             );
         }
     }
@@ -177,7 +220,7 @@ async fn admit(
         return refused(
             "expired",
             "the agent's certificate has expired",
-            "renew it at /v1/renew within 30 days of its end",
+            "the agent's certificate has expired: within 30 days of its end it may only renew",
         );
     }
     let route = route(request.uri().path());
@@ -222,6 +265,14 @@ async fn take_batch(
     standing: Standing,
     request: Request,
 ) -> Result<Accepted, Problem> {
+    let Some(_under_way) = doors.budget.begin(&peer.agent) else {
+        return Err(Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many batches at once",
+            format!("an agent may have {BATCHES_PER_AGENT} batches under way"),
+        )
+        .retry_after(1));
+    };
     let epoch = epoch(request.headers())?;
     let packing = packing(request.headers())?;
     // Before the body is read: with `Expect: 100-continue` a busy centre spares the line.

@@ -114,6 +114,22 @@ async fn accept(
     }
 }
 
+/// Counts a connection until it is dropped, however it ends.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(open: IntGauge) -> Self {
+        open.inc();
+        Self(open)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 struct Server {
     name: &'static str,
     tls: Arc<ServerConfig>,
@@ -142,13 +158,8 @@ impl Server {
                 return;
             }
         };
-        if let Some(open) = &self.open {
-            open.inc();
-        }
+        let _counted = self.open.clone().map(Counted::new);
         self.requests(stream, address.ip().to_canonical()).await;
-        if let Some(open) = &self.open {
-            open.dec();
-        }
     }
 
     async fn handshake(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {

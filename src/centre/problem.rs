@@ -7,7 +7,7 @@ use tracing::error;
 use super::store::StoreError;
 use crate::deliver::wire;
 
-/// What to answer instead.
+/// What to answer instead. `title` is of a closed set; `detail` says it all, for a person who reads nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     status: StatusCode,
@@ -79,8 +79,8 @@ impl From<StoreError> for Problem {
         }
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "the store does not answer: nothing was stored",
-            "",
+            "the store does not answer",
+            "the store does not answer; nothing was stored, try again",
         )
         .retry_after(RETRY_AFTER_SECONDS)
     }

@@ -27,6 +27,8 @@ pub struct Registry {
     metrics: CentreMetrics,
     version: AtomicI64,
     agents: RwLock<Arc<HashMap<String, Standing>>>,
+    /// One refresh at a time: an older reading must not replace a newer one.
+    refreshing: tokio::sync::Mutex<()>,
 }
 
 impl Registry {
@@ -38,13 +40,26 @@ impl Registry {
             metrics,
             version: AtomicI64::new(0),
             agents: RwLock::default(),
+            refreshing: tokio::sync::Mutex::default(),
         };
         registry.refresh().await?;
         Ok(registry)
     }
 
-    /// Returns an agent's standing as of at most two seconds ago.
-    pub fn standing(&self, agent: &str) -> Option<Standing> {
+    /// Returns an agent's standing as of at most two seconds ago; one that isn't known may have enrolled just now,
+    /// perhaps with another process on this database.
+    ///
+    /// # Errors
+    /// When it isn't known and the store can't be read.
+    pub async fn standing_of(&self, agent: &str) -> Result<Option<Standing>, StoreError> {
+        if let Some(standing) = self.standing(agent) {
+            return Ok(Some(standing));
+        }
+        self.refresh().await?;
+        Ok(self.standing(agent))
+    }
+
+    fn standing(&self, agent: &str) -> Option<Standing> {
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
         agents.get(agent).cloned()
     }
@@ -54,6 +69,7 @@ impl Registry {
     /// # Errors
     /// When the store can't be read; the table stays.
     pub async fn refresh(&self) -> Result<(), StoreError> {
+        let _turn = self.refreshing.lock().await;
         // The version first: what changes in between is taken next time.
         let version = self.store.agents_version().await?;
         if version == self.version.load(Ordering::Relaxed) {

@@ -47,12 +47,15 @@ pub struct Options {
     pub path: PathBuf,
     /// How long to wait for another process that writes.
     pub busy_timeout: Duration,
+    /// Beyond it nothing is stored; agents keep what they have.
+    pub bytes_max: u64,
 }
 
 impl Options {
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf, bytes_max: u64) -> Self {
         Self {
             path,
+            bytes_max,
             // 5 s: a backup or a checkpoint of another process lasts less.
             busy_timeout: Duration::from_secs(5),
         }
@@ -65,6 +68,10 @@ const READERS: u32 = 4;
 const WAL_BYTES_KEPT: &str = "67108864";
 /// A page of 4 KiB each: a checkpoint every 16 MiB.
 const CHECKPOINT_PAGES: &str = "4000";
+
+/// SQLite's default, and the most pages that it can have (sqlite.org/limits.html).
+const PAGE_BYTES: u64 = 4096;
+const PAGES_MAX: u64 = 4_294_967_294;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -85,6 +92,7 @@ impl Store {
             path: path.clone(),
             source,
         };
+        let pages_max = (options.bytes_max / PAGE_BYTES).clamp(1, PAGES_MAX);
         let base = SqliteConnectOptions::new()
             .filename(&path)
             .foreign_keys(true)
@@ -96,7 +104,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-            .pragma("journal_size_limit", WAL_BYTES_KEPT);
+            .pragma("journal_size_limit", WAL_BYTES_KEPT)
+            .pragma("max_page_count", pages_max.to_string());
         make_private(&path).map_err(|error| failed(sqlx::Error::Io(error)))?;
         let mut db = write.connect().await.map_err(failed)?;
         sqlx::migrate!("src/centre/store/migrations/sqlite")

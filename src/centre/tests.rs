@@ -12,7 +12,9 @@ use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::deliver::identity::{
@@ -542,6 +544,99 @@ async fn a_heartbeat_is_kept_and_losses_are_told_apart() {
     centre.stop().await;
 }
 
+#[tokio::test]
+async fn a_busy_centre_says_so_before_the_body_and_recovers() {
+    let centre = Centre::start_with(|config| config.batch_memory_bytes = 0).await;
+    let head = "POST /v1/alerts HTTP/1.1\r\nhost: localhost\r\ncanhgac-epoch: 00000000000000ff\r\n\
+                content-length: 8388608\r\n\r\n";
+    let mut held = Vec::new();
+    let answer = loop {
+        // Of one agent no more than two; the rest of the memory is filled by others.
+        let agent = centre.enrol("web-1").await;
+        let mut stream = agent.stream().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut answer = vec![0; 1024];
+        let read = stream.read(&mut answer);
+        // One that is let in is not answered: its body is waited for.
+        match tokio::time::timeout(Duration::from_millis(300), read).await {
+            Ok(read) => {
+                answer.truncate(read.unwrap());
+                break String::from_utf8(answer).unwrap();
+            }
+            Err(_) => held.push(stream),
+        }
+        assert!(held.len() < 10);
+    };
+    assert_eq!(held.len(), 2);
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("retry-after: 5"), "{answer}");
+    drop(held);
+    let mut agent = centre.enrol("web-1").await;
+    let start = Instant::now();
+    while agent.send(&line(1, 1, json!({}))).await.status != 200 {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        tokio::task::yield_now().await;
+    }
+    centre.stop().await;
+}
+
+#[tokio::test]
+async fn one_agent_has_two_batches_under_way_and_no_more() {
+    let centre = Centre::start().await;
+    let mut agent = centre.enrol("web-1").await;
+    let head = "POST /v1/alerts HTTP/1.1\r\nhost: localhost\r\ncanhgac-epoch: 00000000000000ff\r\n\
+                content-length: 10\r\n\r\n";
+    let mut held = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let mut stream = agent.stream().await;
+        held.spawn(async move {
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            let mut answer = vec![0; 1024];
+            let read = stream.read(&mut answer).await.unwrap();
+            answer.truncate(read);
+            String::from_utf8(answer).unwrap()
+        });
+    }
+    // Two wait for their bodies; the third is answered.
+    let answer = held.join_next().await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
+    assert!(answer.contains("retry-after: 1"), "{answer}");
+    held.shutdown().await;
+    let start = Instant::now();
+    while agent.send(&line(1, 1, json!({}))).await.status != 200 {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        tokio::task::yield_now().await;
+    }
+    centre.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_the_api_follow_each_other() {
+    let centre = Centre::start().await;
+    let mut agent = centre.enrol("web-1").await;
+    let lines: Vec<String> = (1..=5).map(|n| line(n, n, json!({}))).collect();
+    agent.send(&lines.join("\n")).await;
+    let (mut path, mut seen) = ("/v1/alerts?limit=2".to_owned(), Vec::new());
+    loop {
+        let page = centre.get(&path).await;
+        let alerts = page.json["alerts"].as_array().unwrap();
+        seen.extend(alerts.iter().map(|alert| alert["id"].to_string()));
+        match page.json["next"].as_str() {
+            Some(next) => path = format!("/v1/alerts?limit=2&cursor={next}"),
+            None => break,
+        }
+    }
+    let expected: Vec<String> = (1..=5).rev().map(|n| format!("\"{n:032x}\"")).collect();
+    assert_eq!(seen, expected);
+    let one = centre.get(&format!("/v1/alerts/{:032x}", 3)).await;
+    assert_eq!(one.json["id"], format!("{:032x}", 3));
+    let other = format!("/v1/alerts/{:032x}?agent=a0", 3);
+    assert_eq!(centre.get(&other).await.status, 404);
+    centre.stop().await;
+}
+
 // Helpers.
 
 struct Centre {
@@ -554,15 +649,20 @@ struct Centre {
 
 impl Centre {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let loopback = "127.0.0.1:0".parse().unwrap();
-        let config = Config {
+        let mut config = Config {
             data: folder.path().join("data"),
             agents_listen: loopback,
             people_listen: loopback,
             metrics_listen: loopback,
             ..Config::default()
         };
+        change(&mut config);
         Self::start_in(folder, config).await
     }
 
@@ -709,6 +809,10 @@ impl Agent {
         self.answer.agent.clone()
     }
 
+    async fn stream(&self) -> TlsStream<TcpStream> {
+        connect(self.address, self.client.clone()).await.unwrap()
+    }
+
     async fn again(self) -> Self {
         let connection = Connection::open(self.address, self.client.clone())
             .await
@@ -758,17 +862,24 @@ impl Agent {
     }
 }
 
+async fn connect(
+    address: SocketAddr,
+    client: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    tokio_rustls::TlsConnector::from(client)
+        .connect(name, stream)
+        .await
+}
+
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
 }
 
 impl Connection {
     async fn open(address: SocketAddr, client: Arc<ClientConfig>) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        let name = ServerName::try_from("localhost").unwrap();
-        let stream = tokio_rustls::TlsConnector::from(client)
-            .connect(name, stream)
-            .await?;
+        let stream = connect(address, client).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .unwrap();

@@ -233,11 +233,17 @@ fn check(alert: &mut Alert, sender: &Sender) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What serde says, without the text that it quotes: it would come from a log.
+/// What serde says of text from afar: harmless, short, and of one length in JSON (1,000 of them are one answer, for which
+/// an agent has 256 KiB).
 pub fn words(fault: &serde_json::Error) -> String {
-    const WORDS_MAX: usize = 200;
-    crate::diagnostic::visible(&fault.to_string())
-        .chars()
-        .take(WORDS_MAX)
-        .collect()
+    const WORDS_BYTES_MAX: usize = 120;
+    let mut words = String::new();
+    for c in crate::diagnostic::visible(&fault.to_string()).chars() {
+        if words.len() + c.len_utf8() > WORDS_BYTES_MAX {
+            words.push('…');
+            break;
+        }
+        words.push(if matches!(c, '"' | '\\') { '\'' } else { c });
+    }
+    words
 }

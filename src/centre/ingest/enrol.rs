@@ -150,27 +150,27 @@ fn refused(refusal: Refusal) -> Outcome {
     let (title, detail, result) = match refusal {
         Refusal::UnknownToken => (
             "this centre does not know the token",
-            "make one with `canhgac token create --agency A`",
+            "this centre does not know the token: make one with `canhgac token create --agency A`",
             "unknown_token",
         ),
         Refusal::Expired => (
             "the token has expired",
-            "make a new one with `canhgac token create --agency A`",
+            "the token has expired: make a new one with `canhgac token create --agency A`",
             "expired",
         ),
         Refusal::UsedUp => (
             "the token is used up",
-            "make a new one with `canhgac token create --agency A --uses N`",
+            "the token is used up: make a new one with `canhgac token create --agency A --uses N`",
             "used_up",
         ),
         Refusal::Network => (
             "the token is not for this network",
-            "`canhgac token create --from CIDR` names the networks that may use a token",
+            "the token is not for this network: `canhgac token create --from CIDR` names those that may use it",
             "network",
         ),
         Refusal::Revoked => (
             "this agent was revoked",
-            "an administrator gives it a new token",
+            "this agent was revoked: the host needs a new token",
             "revoked",
         ),
     };

@@ -450,10 +450,9 @@ async fn a_batch_that_fails_leaves_nothing_and_the_others_of_its_commit_stay() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_a_fault_until_it_writes_again() {
+async fn a_database_that_another_holds_is_a_fault_until_it_writes_again() {
     let (_folder, store) = open().await;
     let mut db = raw(&store).await;
-    // Another process that writes and doesn't end, as seen from here: the same answer as a full disk, made at will.
     sqlx::query("BEGIN IMMEDIATE")
         .execute(&mut db)
         .await
@@ -468,9 +467,53 @@ async fn a_full_disk_is_a_fault_until_it_writes_again() {
 }
 
 #[tokio::test]
+async fn a_full_database_refuses_whole_batches_and_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = Options {
+        bytes_max: 1 << 20,
+        ..options(&folder)
+    };
+    let store = Store::open(&small).await.unwrap();
+    enrol(&store).await;
+    let mut stored = 0;
+    let refused = loop {
+        let alerts: Vec<(u64, Alert)> = (stored + 1..=stored + 100)
+            .map(|number| {
+                let mut alert = alert(number);
+                alert.raw = "x".repeat(500);
+                (number, alert)
+            })
+            .collect();
+        match store.append(batch(&alerts)).await {
+            Ok(_) => stored += 100,
+            Err(error) => break error,
+        }
+        assert!(stored < 10_000);
+    };
+    assert!(matches!(refused, StoreError::Write(_)), "{refused:?}");
+    assert!(store.fault().unwrap().contains("full"));
+    assert_eq!(list(&store, &Filter::default()).await.len() as u64, stored);
+    let (received, _) = store.received("a1", 7).await.unwrap();
+    assert_eq!(
+        received,
+        [Range {
+            first: 1,
+            last: stored
+        }]
+    );
+    store.close().await;
+    let store = Store::open(&options(&folder)).await.unwrap();
+    store
+        .append(batch(&[(stored + 1, alert(stored + 1))]))
+        .await
+        .unwrap();
+    assert_eq!(store.fault(), None);
+}
+
+#[tokio::test]
 async fn what_was_stored_is_there_after_closing_and_opening() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options::new(folder.path().join("x.db"));
+    let options = options(&folder);
     for round in 1..4 {
         let store = Store::open(&options).await.unwrap();
         if round == 1 {
@@ -487,7 +530,7 @@ async fn what_was_stored_is_there_after_closing_and_opening() {
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_refused_with_a_word() {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options::new(folder.path().join("x.db"));
+    let options = options(&folder);
     let store = Store::open(&options).await.unwrap();
     let mut db = raw(&store).await;
     sqlx::query(
@@ -613,13 +656,16 @@ fn any_alert() -> impl Strategy<Value = Alert> {
 
 async fn open() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
-    let options = Options {
-        busy_timeout: Duration::from_millis(200),
-        ..Options::new(folder.path().join("x.db"))
-    };
-    let store = Store::open(&options).await.unwrap();
+    let store = Store::open(&options(&folder)).await.unwrap();
     enrol(&store).await;
     (folder, store)
+}
+
+fn options(folder: &TempDir) -> Options {
+    Options {
+        busy_timeout: Duration::from_millis(200),
+        ..Options::new(folder.path().join("x.db"), 1 << 30)
+    }
 }
 
 async fn enrol(store: &Store) {

@@ -225,8 +225,11 @@ impl Owner {
             match task.run(db).await {
                 Ok(()) => sql(db, "RELEASE task").await?,
                 Err(error) => {
-                    // SQLite ends the whole transaction on some faults; then this fails too, and so does the group.
-                    sql(db, "ROLLBACK TO task").await?;
+                    // SQLite ends the whole transaction on some faults (a full disk): then there is no savepoint any
+                    // more, and the group fails with the fault that ended it.
+                    if sql(db, "ROLLBACK TO task").await.is_err() {
+                        return Err(error);
+                    }
                     sql(db, "RELEASE task").await?;
                     failure = Some(error);
                 }

@@ -1,0 +1,118 @@
+//! `canhgac enrol`: this host becomes an agent of a centre.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::{fs, io::Read as _};
+
+use anyhow::Context as _;
+use ring::digest;
+
+use crate::cli::listing;
+use crate::deliver::forward::{Address, Dialer, Enrolment, Exception, Proxy, enrol};
+use crate::deliver::identity::Token;
+use crate::diagnostic::visible;
+
+/// Enrol this host at a centre
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  \
+    canhgac enrol --centre https://centre.example:8444 --token cg1.…\n  \
+    canhgac enrol --centre https://centre.example:8444 --token - < token")]
+pub struct Args {
+    /// People's port of the centre
+    #[arg(long, value_name = "URL")]
+    centre: Address,
+    /// Token from `canhgac token create`; `-` reads it from stdin, so that no list of processes shows it
+    #[arg(long, value_name = "TOKEN")]
+    token: String,
+    /// The agent's data folder; the identity goes to DIR/identity
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/canhgac")]
+    data: PathBuf,
+    /// HTTP proxy on the way, http://[user:password@]host:port
+    #[arg(long, value_name = "URL")]
+    proxy: Option<Proxy>,
+    /// What is reached without the proxy: a host, .domain, an address, a network; may be given several times
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    no_proxy: Vec<Exception>,
+}
+
+/// Where the identity of an agent is in its data folder.
+pub const IDENTITY_FOLDER: &str = "identity";
+
+/// # Errors
+/// The host is enrolled already, the token is not for this centre, or the centre says no.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let token: Token = read_token(&args.token)?.parse()?;
+    let (host, machine) = (host_name()?, machine()?);
+    let folder = args.data.join(IDENTITY_FOLDER);
+    let identity = listing::run(async {
+        let enrolment = Enrolment {
+            url: args.centre.clone(),
+            token: &token,
+            host: &host,
+            machine: &machine,
+            folder: &folder,
+            dialer: Dialer {
+                proxy: args.proxy.clone(),
+                no_proxy: args.no_proxy.clone(),
+            },
+        };
+        Ok(enrol(&enrolment).await?)
+    })?;
+    let mut hint = io::stderr().lock();
+    writeln!(
+        hint,
+        "{} is agent {} of {}; it will send to {}",
+        visible(&host),
+        identity.agent,
+        visible(&identity.agency),
+        visible(&identity.urls.join(", "))
+    )?;
+    writeln!(hint, "its key and certificate are in {}", folder.display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A token of ours has 80 characters.
+const TOKEN_BYTES_MAX: u64 = 1024;
+
+fn read_token(text: &str) -> anyhow::Result<String> {
+    if text != "-" {
+        return Ok(text.to_owned());
+    }
+    let mut text = String::new();
+    io::stdin()
+        .take(TOKEN_BYTES_MAX)
+        .read_to_string(&mut text)
+        .context("cannot read the token from stdin")?;
+    Ok(text)
+}
+
+/// Returns the name of this host.
+///
+/// # Errors
+/// /proc can't be read.
+pub fn host_name() -> anyhow::Result<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname")
+        .context("cannot read /proc/sys/kernel/hostname")?;
+    Ok(name.trim().to_owned())
+}
+
+/// Returns what names this machine: its id, hashed, since machine-id(5) asks that the id itself is not sent. A container
+/// without one is named by its host name.
+///
+/// # Errors
+/// It has neither.
+pub fn machine() -> anyhow::Result<String> {
+    let read = |path| fs::read_to_string(path).ok();
+    let id = read("/etc/machine-id")
+        .or_else(|| read("/var/lib/dbus/machine-id"))
+        .map(|id| id.trim().to_owned())
+        .filter(|id| !id.is_empty());
+    let id = match id {
+        Some(id) => id,
+        None => host_name()?,
+    };
+    let hash = digest::digest(&digest::SHA256, format!("canhgac machine {id}").as_bytes());
+    let half = hash.as_ref().iter().take(16);
+    Ok(half.map(|byte| format!("{byte:02x}")).collect())
+}
