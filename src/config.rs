@@ -3,6 +3,9 @@
 
 use std::fmt;
 use std::fs;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use saphyr::{LoadableYamlNode, MarkedYaml, YamlData};
@@ -10,6 +13,8 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path as FieldPath, Segment};
 use serde_yaml::Value;
 
+use crate::agent;
+use crate::centre;
 use crate::diagnostic::{Diagnostic, Place, nearest};
 
 /// Faults told of one file; a file with more is some other file.
@@ -27,6 +32,12 @@ pub enum ConfigError {
     },
     #[error("{path} has {size} bytes; a configuration has at most {FILE_BYTES_MAX}", path = path.display())]
     TooLong { path: PathBuf, size: u64 },
+    #[error("cannot write {path}", path = path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("{0}")]
     Faults(Faults),
 }
@@ -56,6 +67,109 @@ pub fn text(path: &Path) -> Result<String, ConfigError> {
         return Err(ConfigError::TooLong { path, size });
     }
     fs::read_to_string(path).map_err(read)
+}
+
+/// An agent's settings, and what is wrong with the file if they are its last good copy.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: agent::Config,
+    pub faults: Option<Faults>,
+}
+
+/// Returns the settings of agent.yaml.
+///
+/// # Errors
+/// When the file can't be read, with every fault of it.
+pub fn agent(path: &Path) -> Result<agent::Config, ConfigError> {
+    parse(&path.display().to_string(), &text(path)?)
+}
+
+/// Returns the settings of centre.yaml.
+///
+/// # Errors
+/// When the file can't be read, with every fault of it.
+pub fn centre(path: &Path) -> Result<centre::Config, ConfigError> {
+    parse(&path.display().to_string(), &text(path)?)
+}
+
+/// Returns the settings of agent.yaml, or of its last good copy: a service must not go blind over its file.
+///
+/// # Errors
+/// When the file is faulty and there never was a good one.
+pub fn agent_or_last_good(path: &Path) -> Result<Loaded, ConfigError> {
+    let faulty = match agent(path) {
+        Ok(config) => {
+            return Ok(Loaded {
+                config,
+                faults: None,
+            });
+        }
+        Err(error) => error,
+    };
+    let file = text(path).unwrap_or_default();
+    for folder in state_folders(&file) {
+        let copy = folder.join(GOOD_COPY);
+        if let Ok(config) = agent(&copy) {
+            let faults = match faulty {
+                ConfigError::Faults(faults) => faults,
+                other => {
+                    let told = Diagnostic::error(&path.display().to_string(), other.to_string());
+                    Faults(vec![told])
+                }
+            };
+            return Ok(Loaded {
+                config,
+                faults: Some(faults),
+            });
+        }
+    }
+    Err(faulty)
+}
+
+/// Keeps a copy of a file that was good, in the state folder that it names.
+///
+/// # Errors
+/// When it can't be written.
+pub fn keep_good(path: &Path, config: &agent::Config) -> Result<(), ConfigError> {
+    let copy = config.state.join(GOOD_COPY);
+    let good = text(path)?;
+    if fs::read_to_string(&copy).is_ok_and(|kept| kept == good) {
+        return Ok(());
+    }
+    let write = || {
+        let beside = copy.with_extension("new");
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(good.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, &copy)
+    };
+    write().map_err(|cause| ConfigError::Write {
+        path: copy.clone(),
+        cause,
+    })
+}
+
+/// The last file that an agent started with, in its state folder.
+const GOOD_COPY: &str = "agent.yaml.good";
+
+/// Where the copy may be: the folder that the faulty file still names, what systemd says, the default.
+fn state_folders(file: &str) -> Vec<PathBuf> {
+    let named = file.lines().find_map(|line| {
+        let folder = line.strip_prefix("state:")?;
+        let folder = folder.split(" #").next()?.trim().trim_matches(['"', '\'']);
+        (!folder.is_empty()).then(|| PathBuf::from(folder))
+    });
+    let of_unit = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+    named
+        .into_iter()
+        .chain(of_unit)
+        .chain([agent::Config::default().state])
+        .collect()
 }
 
 /// Returns the settings that `text` gives; what it leaves out has its default.

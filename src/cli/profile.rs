@@ -11,6 +11,7 @@ use crate::deliver::forward::{Address, Bearer, Client, Dialer};
 
 /// Which centre, shared by all commands that ask one.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[group(id = "profile-args")]
 pub struct Args {
     /// Centre to ask: its URL, CA and a token [default: $CANHGAC_PROFILE, then ~/.config/canhgac/profile.yaml]
     #[arg(long, value_name = "FILE", global = true)]

@@ -91,3 +91,9 @@ fn client(centre: &Running) -> Arc<Client> {
     };
     Arc::new(args.client().unwrap())
 }
+
+#[test]
+fn the_command_line_is_consistent() {
+    use clap::CommandFactory;
+    super::Cli::command().debug_assert();
+}

@@ -182,7 +182,8 @@ impl NetDecoder {
         ends: &Ends,
         protocol: &'static str,
     ) -> Event<'r> {
-        let mut event = Event::new(&record.bytes);
+        // No raw: keyword rules have nothing to find in a packet, and no mask could look into its bytes.
+        let mut event = Event::new(b"");
         event.time = Some(record.read_at);
         event.logsources = match self.viewpoint {
             Viewpoint::Host(_) => LogSources::of(Some("linux"), &[], &[]),

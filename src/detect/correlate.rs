@@ -23,7 +23,6 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::alert::AlertId;
 use crate::alert::CAUSES_MAX;
@@ -201,6 +200,14 @@ impl Correlator {
         self.numbers
             .retain(|_, number| self.series.contains_key(number));
         changed
+    }
+
+    /// Marks all windows as changed: what kept them has lost some.
+    pub fn touch_all(&mut self) {
+        for (number, series) in &self.series {
+            let groups = series.groups.keys();
+            self.dirty.extend(groups.map(|group| (*number, *group)));
+        }
     }
 
     pub fn groups(&self) -> usize {
@@ -422,9 +429,8 @@ fn make(
     let mut shown = Vec::with_capacity(part.keys.len());
     for (name, key) in correlation.group_by.iter().zip(&part.keys) {
         shown.push(format!("{name}={}", key.shown));
-        if !fields.0.contains_key(&**name) {
-            let value = Value::String(key.shown.clone());
-            fields.0.insert(name.to_string(), value);
+        if !fields.as_map().contains_key(&**name) {
+            fields.note(name, key.shown.clone());
         }
         if !groups.iter().any(|(known, _)| known == name) {
             groups.push((Arc::clone(name), (*key).clone()));

@@ -172,6 +172,12 @@ impl Folder {
             .collect()
     }
 
+    /// Marks all of it as changed: what kept it has lost some.
+    pub fn touch_all(&mut self) {
+        self.changed.extend(self.folds.keys().cloned());
+        self.changed.extend(self.spent.keys().cloned());
+    }
+
     /// Alerts that may still grow.
     pub fn open(&self) -> usize {
         self.open

@@ -24,7 +24,7 @@ use crate::deliver::identity::{Identity, IdentityError, JudgedTime, mutual_clien
 use crate::deliver::spool::RowId;
 use crate::deliver::wire::{
     Accepted, BATCH_BYTES_MAX, BATCH_LINES_MAX, EPOCH_HEADER, Heartbeat, HeartbeatAnswer, Ledger,
-    PATH_ALERTS, PATH_HEARTBEAT, PATH_RENEW, RenewAnswer, RenewRequest,
+    PATH_ALERTS, PATH_HEARTBEAT, PATH_RENEW, RenewAnswer, RenewRequest, Seen,
 };
 
 /// What runs until the stop.
@@ -131,6 +131,7 @@ where
 
     async fn beat(&mut self) -> Result<(), Fault> {
         let ledger = self.parts.queue.ledger().await?;
+        let epoch = ledger.epoch;
         let heartbeat = (self.parts.heartbeat)(ledger);
         let sent = match self.post_json(PATH_HEARTBEAT, &heartbeat).await {
             Ok(body) => read::<HeartbeatAnswer>(&body),
@@ -148,9 +149,9 @@ where
         };
         self.beat_at = Instant::now() + heartbeat_in(answer.next_in, random());
         self.note_time(answer.time);
-        if let Some(seen) = answer.seen {
-            self.parts.queue.seen(seen).await?;
-        }
+        // A centre that knows nothing of this epoch was restored to before it: all that it acknowledged goes again.
+        let seen = answer.seen.unwrap_or(Seen { epoch, next: 1 });
+        self.parts.queue.seen(seen).await?;
         self.note_success().await;
         Ok(())
     }

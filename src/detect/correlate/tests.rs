@@ -59,15 +59,15 @@ fn detection(rules: &Arc<Ruleset>, number: u64, at: i64, groups: &str) -> Detect
         id: AlertId::from_bytes(id),
         time: second(at),
         observed: second(at),
-        host: MaskedText("host".to_owned()),
+        host: text("host"),
         logsource: AlertLogSource::default(),
         key: key("other"),
-        fields: MaskedFields(serde_json::Map::new()),
+        fields: MaskedFields::default(),
         groups: groups
             .iter()
             .map(|(name, value)| ((*name).into(), key(value)))
             .collect(),
-        raw: MaskedText("raw".to_owned()),
+        raw: text("raw"),
         origin: Origin::default(),
         repeat: 1,
         causes: Vec::new(),
@@ -156,7 +156,7 @@ fn an_alert_of_a_correlation_says_what_completed_it_and_of_whom() {
     );
     assert_eq!((fired.time, fired.repeat), (second(5), 1));
     assert_eq!(fired.key.shown, "ip=1.2.3.4");
-    assert_eq!(fired.fields.0["ip"], "1.2.3.4");
+    assert_eq!(fired.fields.as_map()["ip"], "1.2.3.4");
     assert_eq!(fired.causes, [completing.id]);
     assert_eq!(fired.causes_count, 3);
     assert_eq!(fired.groups.len(), 2);
@@ -537,4 +537,8 @@ proptest! {
         prop_assert_eq!(read.window.len(), times.len());
         prop_assert_eq!(kept::value(read.timespan, &read.window), kept[0].value.clone().unwrap());
     }
+}
+
+fn text(clear: &str) -> MaskedText {
+    Masker::new(&[0; 32]).text(clear.as_bytes(), 64).0
 }

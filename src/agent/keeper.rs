@@ -1,0 +1,270 @@
+//! The pipeline's last stage: correlates, folds and commits. What a commit concerns goes into one transaction:
+//! alerts, positions, open folds and windows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::agent::pipeline::Chunk;
+use crate::alert::{Alert, HostSecret, Severity};
+use crate::deliver::spool::{Commit, Entry, Restored, Room, Spool, SpoolError};
+use crate::detect::correlate::Correlator;
+use crate::detect::fold::Folder;
+use crate::detect::{Detection, Kept};
+use crate::metrics::AgentMetrics;
+use crate::record::{Mark, Progress, SourceId};
+
+/// A first alert waits this long for company.
+const COMMIT_AFTER: Duration = Duration::from_millis(20);
+/// So many alerts wait no longer.
+const COMMIT_AT: usize = 64;
+/// A position that moved without an alert is committed this often.
+const POSITION_AFTER: Duration = Duration::from_secs(1);
+/// Between tries of a commit that failed for want of space or by an I/O error.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    #[error("cannot write the spool")]
+    Spool(#[source] SpoolError),
+    #[error(
+        "stopped while the spool could not be written: {alerts} alerts are read again at the next start"
+    )]
+    Stopped {
+        alerts: usize,
+        #[source]
+        cause: SpoolError,
+    },
+}
+
+/// Which position a mark replaces: files by device and inode, so that a file's new life replaces its old one.
+type Stream = (SourceId, Option<(u64, u64)>);
+
+/// Correlates, folds and commits, in the order in which chunks arrive.
+pub struct Keeper {
+    spool: Arc<Mutex<Spool>>,
+    folder: Folder,
+    correlator: Correlator,
+    secret: HostSecret,
+    alerts: Vec<Alert>,
+    progress: HashMap<Stream, Progress>,
+    /// When the first of `alerts` and the first of `progress` came.
+    alerts_since: Option<Instant>,
+    progress_since: Option<Instant>,
+    metrics: AgentMetrics,
+    stop: CancellationToken,
+}
+
+/// What a keeper works with.
+pub struct Parts {
+    pub spool: Arc<Mutex<Spool>>,
+    pub folder: Folder,
+    pub correlator: Correlator,
+    pub secret: HostSecret,
+    pub metrics: AgentMetrics,
+    /// Ends the wait for a disk that stays full.
+    pub stop: CancellationToken,
+}
+
+impl Keeper {
+    /// Takes back the folds and windows that the spool kept.
+    pub fn new(mut parts: Parts, restored: &mut Restored) -> Self {
+        parts.folder.restore(std::mem::take(&mut restored.folds));
+        let windows = std::mem::take(&mut restored.windows).into_iter();
+        let unreadable = parts.correlator.restore(
+            windows
+                .map(|(key, value)| Kept {
+                    key,
+                    value: Some(value),
+                })
+                .collect(),
+        );
+        if unreadable > 0 {
+            warn!(
+                windows = unreadable,
+                "correlation windows of the spool can't be read"
+            );
+        }
+        Self {
+            spool: parts.spool,
+            folder: parts.folder,
+            correlator: parts.correlator,
+            secret: parts.secret,
+            alerts: Vec::new(),
+            progress: HashMap::new(),
+            alerts_since: None,
+            progress_since: None,
+            metrics: parts.metrics,
+            stop: parts.stop,
+        }
+    }
+
+    /// Takes a chunk whole: a commit never falls within one.
+    pub fn take(&mut self, chunk: Chunk, now: Timestamp) {
+        let mut correlated = Vec::new();
+        for detection in chunk.detections {
+            self.correlator
+                .observe(&detection, &self.secret, now, &mut correlated);
+            self.fold(detection, now);
+            for detection in correlated.drain(..) {
+                self.fold(detection, now);
+            }
+        }
+        if let Some(progress) = chunk.progress {
+            let file = match &progress.mark {
+                Mark::File { file, .. } => Some((file.device, file.inode)),
+                Mark::Cursor(_) | Mark::Counter { .. } => None,
+            };
+            self.progress
+                .insert((progress.source.clone(), file), progress);
+            self.progress_since.get_or_insert_with(Instant::now);
+        }
+        self.note_alerts();
+    }
+
+    /// Lets the clock close folds and windows.
+    pub fn tick(&mut self, now: Timestamp) {
+        self.folder.tick(now, &mut self.alerts);
+        self.correlator.tick(now);
+        self.note_alerts();
+        self.metrics.folds_open.set(count(self.folder.open()));
+        self.metrics
+            .windows_open
+            .set(count(self.correlator.groups()));
+    }
+
+    /// When the next commit is due; `None`: nothing waits.
+    pub fn due(&self) -> Option<Instant> {
+        let alerts = self.alerts_since.map(|since| since + COMMIT_AFTER);
+        let progress = self.progress_since.map(|since| since + POSITION_AFTER);
+        match (alerts, progress) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.alerts.len() >= COMMIT_AT || self.due().is_some_and(|due| due <= now)
+    }
+
+    /// Alerts that wait for a commit.
+    pub fn waiting(&self) -> usize {
+        self.alerts.len()
+    }
+
+    /// Commits all that waits; returns whether there were alerts in it. A full disk or an I/O error is waited out:
+    /// the files wait meanwhile, and what can't wait is counted where it is dropped.
+    pub fn commit(&mut self) -> Result<bool, KeeperError> {
+        let entries: Vec<Entry> = (self.folder.changed().into_iter())
+            .map(|kept| entry(Room::Folds, kept))
+            .chain((self.correlator.changed().into_iter()).map(|kept| entry(Room::Windows, kept)))
+            .collect();
+        if self.alerts.is_empty() && self.progress.is_empty() && entries.is_empty() {
+            return Ok(false);
+        }
+        let progress: Vec<Progress> = self
+            .progress
+            .drain()
+            .map(|(_, progress)| progress)
+            .collect();
+        let commit = Commit {
+            alerts: &self.alerts,
+            progress: &progress,
+            kept: &entries,
+        };
+        let is_mended = self.write(&commit)?;
+        if is_mended {
+            warn!("the spool was damaged and mended; folds and windows are written again");
+            self.folder.touch_all();
+            self.correlator.touch_all();
+        }
+        let had_alerts = !self.alerts.is_empty();
+        for alert in self.alerts.drain(..) {
+            self.metrics
+                .alerts
+                .with_label_values(&[alert.rule.level.as_str()])
+                .inc();
+        }
+        self.alerts_since = None;
+        self.progress_since = None;
+        Ok(had_alerts)
+    }
+
+    /// Returns whether the spool was mended meanwhile: it has another epoch then.
+    fn write(&self, commit: &Commit<'_>) -> Result<bool, KeeperError> {
+        let mut is_first = true;
+        loop {
+            let (outcome, is_mended) = {
+                let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+                let epoch = spool.epoch();
+                let outcome = spool.commit(commit, Timestamp::now());
+                (
+                    outcome,
+                    spool.epoch() != epoch && spool.salvaged().is_some(),
+                )
+            };
+            match outcome {
+                Ok(()) => {
+                    if !is_first {
+                        info!("the spool can be written again");
+                        self.metrics.degraded.with_label_values(&["spool"]).set(0);
+                    }
+                    return Ok(is_mended);
+                }
+                Err(cause) if cause.is_transient() => {
+                    self.metrics.commit_retries.inc();
+                    if is_first {
+                        error!(error = %cause, "cannot write the spool; reading waits");
+                        self.metrics.degraded.with_label_values(&["spool"]).set(1);
+                        is_first = false;
+                    }
+                    if self.stop.is_cancelled() {
+                        return Err(KeeperError::Stopped {
+                            alerts: self.alerts.len(),
+                            cause,
+                        });
+                    }
+                    std::thread::sleep(RETRY_AFTER);
+                }
+                Err(cause) => return Err(KeeperError::Spool(cause)),
+            }
+        }
+    }
+
+    fn fold(&mut self, detection: Detection, now: Timestamp) {
+        if detection.rule().silent {
+            return;
+        }
+        let level: Severity = detection.rule().reference.level;
+        let before = self.alerts.len();
+        self.folder.observe(detection, now, &mut self.alerts);
+        if self.alerts.len() == before {
+            self.metrics
+                .folded
+                .with_label_values(&[level.as_str()])
+                .inc();
+        }
+    }
+
+    fn note_alerts(&mut self) {
+        if !self.alerts.is_empty() {
+            self.alerts_since.get_or_insert_with(Instant::now);
+        }
+    }
+}
+
+fn entry(room: Room, kept: Kept) -> Entry {
+    Entry {
+        room,
+        key: kept.key,
+        value: kept.value,
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,254 @@
+//! Joins the rooms of an agent: sources hand records to workers, workers hand detections to one keeper, the keeper
+//! commits. Bounded channels between them: a slow disk slows the files, and nothing else is lost.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tracing::{error, warn};
+
+use crate::agent::keeper::{Keeper, KeeperError};
+use crate::alert::Severity;
+use crate::decode;
+use crate::decode::net::{NetDecoder, Viewpoint};
+use crate::decode::{Decoder, Format, Surroundings};
+use crate::detect::rule::{Ruleset, Scratch};
+use crate::detect::{Detection, Scene, Sighting};
+use crate::metrics::AgentMetrics;
+use crate::record::{Progress, Record, SourceId};
+use crate::source::capture;
+use crate::source::{Inflow, Stream};
+
+/// Decoders kept at most; beyond it those that hold nothing are made anew when they are needed.
+const DECODERS_MAX: usize = 4096;
+/// Chunks between the workers and the keeper: a second of a busy host, and under 16 MiB.
+pub const CHUNKS_MAX: usize = 64;
+/// Records on which a decoder failed, kept for `doctor`.
+const FAILED_MAX: usize = 16;
+
+/// The rules in force; a new set is taken between chunks, never within.
+#[derive(Debug, Clone)]
+pub struct Rules(Arc<RwLock<Arc<Ruleset>>>);
+
+impl Rules {
+    pub fn new(ruleset: Ruleset) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(ruleset))))
+    }
+
+    pub fn current(&self) -> Arc<Ruleset> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn replace(&self, ruleset: Ruleset) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ruleset);
+    }
+}
+
+/// What a worker hands on, also when nothing matched.
+#[derive(Debug)]
+pub struct Chunk {
+    pub detections: Vec<Detection>,
+    pub progress: Option<Progress>,
+}
+
+/// Records on which a decoder or the matcher failed; raw, so they stay in memory.
+pub type Failed = Arc<Mutex<VecDeque<Record>>>;
+
+/// Decodes and judges the records of some streams; one a thread.
+pub struct Worker {
+    rules: Rules,
+    scene: Arc<Scene>,
+    around: Surroundings,
+    decoders: HashMap<SourceId, Box<dyn Decoder>>,
+    scratch: Scratch,
+    metrics: AgentMetrics,
+    failed: Failed,
+}
+
+impl Worker {
+    pub fn new(
+        rules: Rules,
+        scene: Arc<Scene>,
+        around: Surroundings,
+        metrics: AgentMetrics,
+        failed: Failed,
+    ) -> Self {
+        Self {
+            rules,
+            scene,
+            around,
+            decoders: HashMap::new(),
+            scratch: Scratch::default(),
+            metrics,
+            failed,
+        }
+    }
+
+    /// Runs until the sources are gone or the keeper is.
+    pub fn run(mut self, inlet: &Receiver<Inflow>, outlet: &SyncSender<Chunk>) {
+        for inflow in inlet {
+            if outlet.send(self.judge(&inflow)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns what the rules found in the records, and how far their stream is read.
+    pub fn judge(&mut self, inflow: &Inflow) -> Chunk {
+        let ruleset = self.rules.current();
+        let stream = &inflow.stream;
+        if self.decoders.len() >= DECODERS_MAX {
+            self.decoders
+                .retain(|_, decoder| !decoder.held().is_empty());
+        }
+        let mut detections = Vec::new();
+        let mut tally = Tally::default();
+        for record in &inflow.records {
+            let decoder = self
+                .decoders
+                .entry(stream.id.clone())
+                .or_insert_with(|| decoder(stream, &self.around));
+            let mut number = 0;
+            let before = detections.len();
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                decoder.decode(record, ruleset.fields(), &mut |event| {
+                    let seen = Sighting {
+                        source: &stream.id,
+                        record,
+                        event,
+                        number,
+                    };
+                    ruleset.matches(event, &mut self.scratch, |index, _| {
+                        detections.push(self.scene.detection(&ruleset, index, &seen));
+                    });
+                    number += 1;
+                })
+            }));
+            tally.events += u64::from(number);
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => tally.undecodable += 1,
+                Err(_) => {
+                    detections.truncate(before);
+                    self.decoders.remove(&stream.id);
+                    self.scratch = Scratch::default();
+                    self.note_failure(record);
+                }
+            }
+        }
+        self.publish(inflow, &detections, &tally);
+        Chunk {
+            detections,
+            progress: inflow.mark.clone().map(|mark| Progress {
+                source: stream.id.clone(),
+                mark,
+                held: self
+                    .decoders
+                    .get(&stream.id)
+                    .map(|decoder| decoder.held().to_vec())
+                    .unwrap_or_default(),
+            }),
+        }
+    }
+
+    fn note_failure(&self, record: &Record) {
+        self.metrics.panics.inc();
+        error!(at = %record.position, "a decoder failed on a record; please report it");
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.len() == FAILED_MAX {
+            failed.pop_front();
+        }
+        failed.push_back(record.clone());
+    }
+
+    /// Sources count what they read; this counts what became of it.
+    fn publish(&self, inflow: &Inflow, detections: &[Detection], tally: &Tally) {
+        let metrics = &self.metrics;
+        metrics
+            .undecodable
+            .with_label_values(&[inflow.stream.kind])
+            .inc_by(tally.undecodable);
+        metrics.events.inc_by(tally.events);
+        for level in Severity::ALL {
+            let count = detections
+                .iter()
+                .filter(|detection| detection.rule().reference.level == level)
+                .count();
+            if count > 0 {
+                metrics
+                    .detections
+                    .with_label_values(&[level.as_str()])
+                    .inc_by(count as u64);
+            }
+        }
+    }
+}
+
+/// Packets of an interface are this host's own; those of a recording may be any host's.
+fn decoder(stream: &Stream, around: &Surroundings) -> Box<dyn Decoder> {
+    match stream.format {
+        Format::Packet(link) if stream.kind == capture::KIND => {
+            let own = capture::available()
+                .into_iter()
+                .flat_map(|interface| interface.addresses)
+                .collect();
+            Box::new(NetDecoder::new(link, Viewpoint::Host(own)))
+        }
+        format => decode::for_format(format, around),
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    events: u64,
+    undecodable: u64,
+}
+
+/// Runs the keeper until every worker is gone, then commits what is left.
+///
+/// # Errors
+/// When the spool can't be written in a way that waiting does not mend.
+pub fn keep(mut keeper: Keeper, inlet: &Receiver<Chunk>, wake: &Notify) -> Result<(), KeeperError> {
+    let mut ticked = Instant::now();
+    loop {
+        let now = Instant::now();
+        if now.duration_since(ticked) >= TICK {
+            keeper.tick(Timestamp::now());
+            ticked = now;
+        }
+        if keeper.is_due(Instant::now()) && keeper.commit()? {
+            wake.notify_one();
+        }
+        let wait = keeper
+            .due()
+            .map_or(TICK, |due| due.saturating_duration_since(Instant::now()))
+            .min(TICK);
+        match inlet.recv_timeout(wait) {
+            Ok(chunk) => keeper.take(chunk, Timestamp::now()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    if keeper.commit()? {
+        wake.notify_one();
+    }
+    warn_if_any_left(&keeper);
+    Ok(())
+}
+
+/// How often folds and windows are looked at by the clock.
+const TICK: Duration = Duration::from_secs(1);
+
+fn warn_if_any_left(keeper: &Keeper) {
+    if keeper.waiting() > 0 {
+        warn!(
+            alerts = keeper.waiting(),
+            "alerts left uncommitted at the end"
+        );
+    }
+}

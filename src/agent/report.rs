@@ -1,0 +1,105 @@
+//! What an agent says of itself in a heartbeat.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use jiff::Timestamp;
+use prometheus::core::Collector;
+use ring::digest::{SHA256, digest};
+
+use crate::deliver::wire::{Heartbeat, Ledger, SourceState};
+use crate::metrics::AgentMetrics;
+use crate::source::Health;
+
+/// Makes heartbeats.
+pub struct Reporter {
+    degraded: Vec<String>,
+    rules: String,
+    host: String,
+    machine: String,
+    boot: String,
+    health: Health,
+    metrics: AgentMetrics,
+    unheard: u64,
+}
+
+impl Reporter {
+    /// `unheard`: seconds before this start in which sources that can't be read again were not heard.
+    pub fn new(
+        degraded: &[String],
+        rules: String,
+        host: String,
+        health: Health,
+        metrics: AgentMetrics,
+        unheard: u64,
+    ) -> Self {
+        Self {
+            degraded: degraded.to_vec(),
+            rules,
+            host,
+            machine: machine(),
+            boot: read_line("/proc/sys/kernel/random/boot_id"),
+            health,
+            metrics,
+            unheard,
+        }
+    }
+
+    pub fn heartbeat(&self, ledger: Ledger) -> Heartbeat {
+        let sources = self.health.beat().into_iter().map(|source| SourceState {
+            name: source.name,
+            last_event: source.last_event,
+            records: source.records,
+            fault: source.fault,
+        });
+        let mut degraded = self.degraded.clone();
+        if self.metrics.degraded.with_label_values(&["spool"]).get() > 0 {
+            degraded.push("spool".to_owned());
+        }
+        Heartbeat {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: self.machine.clone(),
+            boot: self.boot.clone(),
+            host: self.host.clone(),
+            rules: self.rules.clone(),
+            ledger,
+            sources: sources.collect(),
+            drops: self.drops(),
+            degraded,
+            clock: Timestamp::now(),
+        }
+    }
+
+    /// By reason, over all kinds of sources.
+    fn drops(&self) -> BTreeMap<String, u64> {
+        let mut drops = BTreeMap::new();
+        for family in self.metrics.drops.collect() {
+            for metric in family.get_metric() {
+                let reason = (metric.get_label().iter())
+                    .find(|label| label.name() == "reason")
+                    .map_or("other", |label| label.value());
+                // Counters of records are whole numbers below 2^53.
+                let count = metric.get_counter().get_value() as u64;
+                *drops.entry(reason.to_owned()).or_default() += count;
+            }
+        }
+        if self.unheard > 0 {
+            drops.insert("unheard_seconds".to_owned(), self.unheard);
+        }
+        drops
+    }
+}
+
+/// /etc/machine-id must not leave the machine in clear (machine-id(5)); its hash tells two machines apart as well.
+pub fn machine() -> String {
+    let id = read_line("/etc/machine-id");
+    let hash = digest(&SHA256, format!("canhgac {id}").as_bytes());
+    let hex = hash.as_ref().iter().take(16);
+    hex.map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_line(path: &str) -> String {
+    fs::read_to_string(path)
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,10 @@
+//! The real binary, real sockets, a temporary folder: what the promises of the README say, tried.
+
+mod site;
+
+mod delivery;
+mod kill;
+mod sync;
+mod cli;
+mod demo;
+mod dashboards;
