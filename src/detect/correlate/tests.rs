@@ -4,7 +4,7 @@ use super::*;
 use crate::alert::AlertLogSource;
 use crate::alert::Origin;
 use crate::detect::mask::MaskedFields;
-use crate::detect::mask::MaskedText;
+use crate::detect::mask::{MaskedText, Masker};
 use crate::detect::rule::RuleText;
 
 fn secret() -> HostSecret {
