@@ -2,6 +2,7 @@
 //! looked at here first, so that every fault is told. Nothing is compiled here.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use rsigma_parser::CorrelationRule;
 use rsigma_parser::SigmaRule;
@@ -31,8 +32,8 @@ pub enum Body {
 #[derive(Debug)]
 pub struct Document<'a> {
     pub file: &'a str,
-    /// The whole file, for diagnostics.
-    pub text: &'a str,
+    /// For diagnostics; one for all documents of the file.
+    locator: Rc<Locator<'a>>,
     /// Which document of the file, from 0.
     pub number: usize,
     /// What the digest is made of: the text of the document.
@@ -42,7 +43,7 @@ pub struct Document<'a> {
 
 impl Document<'_> {
     pub fn tell(&self, fault: Fault) -> Diagnostic {
-        Locator::new(self.file, self.text).tell(self.number, fault)
+        self.locator.tell(self.number, fault)
     }
 }
 
@@ -57,7 +58,8 @@ pub fn read<'a>(source: &RuleText<'a>, told: &mut Vec<Diagnostic>) -> Vec<Docume
         told.push(Diagnostic::error(file, message).hint("split it into several files"));
         return Vec::new();
     }
-    let values = values(file, text, told);
+    let (values, sound) = values(file, text, told);
+    let locator = Rc::new(Locator::new(file, text, sound));
     let single = values.len() == 1;
     let mut actions = Actions::default();
     let mut documents = Vec::new();
@@ -84,7 +86,7 @@ pub fn read<'a>(source: &RuleText<'a>, told: &mut Vec<Diagnostic>) -> Vec<Docume
             Ok(Some((digested, (body, warnings)))) => {
                 let document = Document {
                     file,
-                    text,
+                    locator: Rc::clone(&locator),
                     number,
                     digested,
                     body,
@@ -92,34 +94,22 @@ pub fn read<'a>(source: &RuleText<'a>, told: &mut Vec<Diagnostic>) -> Vec<Docume
                 told.extend(warnings.into_iter().map(|fault| document.tell(fault)));
                 documents.push(document);
             }
-            Err(fault) => told.push(Locator::new(file, text).tell(number, fault)),
+            Err(fault) => told.push(locator.tell(number, fault)),
         }
     }
     documents
 }
 
-/// Returns the documents as trees, up to the first that is no YAML.
-fn values(file: &str, text: &str, told: &mut Vec<Diagnostic>) -> Vec<Value> {
-    let fault = |error: &serde_yaml::Error| {
-        let message = error.to_string();
-        // The place is shown beside the line; the parser repeats it in its text.
-        let message = message.split(" at line ").next().unwrap_or_default();
-        let fault = Diagnostic::error(file, format!("no valid YAML: {message}"));
-        match error.location() {
-            Some(at) => fault.at(
-                text,
-                Place {
-                    line: at.line().max(1),
-                    column: at.column().max(1),
-                },
-                1,
-            ),
-            None => fault,
-        }
-    };
-    if let Err(error) = weigh::check(text) {
-        told.push(fault(&error));
-        return Vec::new();
+/// Returns the documents as trees, up to the first that is no YAML, and the text of those.
+fn values<'a>(file: &str, text: &'a str, told: &mut Vec<Diagnostic>) -> (Vec<Value>, &'a str) {
+    if let Err(place) = weigh::check_nesting(text) {
+        let message = format!("nested deeper than {} levels", weigh::NESTING_MAX);
+        told.push(Diagnostic::error(file, message).at(text, place, 1));
+        return (Vec::new(), "");
+    }
+    if let Err(error) = weigh::check_aliases(text) {
+        told.push(no_yaml(file, text, &error));
+        return (Vec::new(), "");
     }
     let mut values = Vec::new();
     for document in serde_yaml::Deserializer::from_str(text) {
@@ -127,12 +117,30 @@ fn values(file: &str, text: &str, told: &mut Vec<Diagnostic>) -> Vec<Value> {
             Ok(value) => values.push(value),
             Err(error) => {
                 // After a fault the stream can't be followed any more.
-                told.push(fault(&error));
-                break;
+                told.push(no_yaml(file, text, &error));
+                let fault = error.location().map_or(0, |at| at.index());
+                let before = text.get(..fault).unwrap_or_default();
+                let sound = before.rfind("\n---").unwrap_or(0);
+                return (values, text.get(..sound).unwrap_or_default());
             }
         }
     }
-    values
+    (values, text)
+}
+
+fn no_yaml(file: &str, text: &str, error: &serde_yaml::Error) -> Diagnostic {
+    let message = error.to_string();
+    // The place is shown beside the line; the parser repeats it in its text.
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let fault = Diagnostic::error(file, format!("no valid YAML: {message}"));
+    let Some(at) = error.location() else {
+        return fault;
+    };
+    let place = Place {
+        line: at.line().max(1),
+        column: at.column().max(1),
+    };
+    fault.at(text, place, 1)
 }
 
 fn read_document(value: &Value, text: &str) -> Result<(Body, Vec<Fault>), Fault> {

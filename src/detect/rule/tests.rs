@@ -729,7 +729,8 @@ fn bombs_are_refused_in_bounded_time_and_memory() {
     for (name, text) in [
         ("billion laughs", laughs),
         ("one large anchor", wide),
-        ("deep flow", "[".repeat(200_000)),
+        ("deep flow", "[".repeat(1_000_000)),
+        ("deep entries", "- ".repeat(1_000_000)),
         (
             "deep block",
             (0..3000)
@@ -746,6 +747,18 @@ fn bombs_are_refused_in_bounded_time_and_memory() {
         assert!(set.is_empty(), "{name}");
         assert_eq!(told.len(), 1, "{name}");
     }
+}
+
+#[test]
+fn a_file_of_many_faults_is_told_in_bounded_time() {
+    let text = "title: x\n---\n".repeat(2000) + "title: [\n";
+    let (set, told) = compile(&text);
+    assert!(set.is_empty());
+    assert_eq!(told.len(), 2001);
+    assert!(
+        told.last()
+            .is_some_and(|told| told.message == "missing `logsource`")
+    );
 }
 
 #[test]

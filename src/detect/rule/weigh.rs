@@ -1,4 +1,5 @@
-//! How large a YAML text becomes when its aliases are followed; a few lines can stand for gigabytes.
+//! What a YAML text would cost before it is read: how deep it nests, for the parsers take time by the square of
+//! that or recurse, and how large it becomes when its aliases are followed; a few lines can stand for gigabytes.
 
 use std::fmt;
 
@@ -8,12 +9,63 @@ use serde::de::MapAccess;
 use serde::de::SeqAccess;
 use serde::de::Visitor;
 
+use crate::diagnostic::Place;
+
 /// What aliases may make of a text: this many times its length, plus [`EXPANDED_BYTES_FREE`].
 const EXPANDED_FACTOR_MAX: usize = 4;
 const EXPANDED_BYTES_FREE: usize = 64 << 10;
 
+/// The deepest nesting on one line or of brackets; the deepest public rule has 6 levels.
+pub const NESTING_MAX: usize = 64;
+
+/// Returns the place where brackets, or `- - -` within a line, nest too deep. Follows quotes and comments well
+/// enough for that, and is no YAML parser: in doubt it counts more.
+pub fn check_nesting(text: &str) -> Result<(), Place> {
+    let mut open = 0_usize;
+    for (number, line) in text.lines().enumerate() {
+        let mut entries = 0;
+        // Ends with its line here, so that a stray one hides nothing.
+        let mut quote = None;
+        // Whether a value may begin here: else a quote or bracket is part of a plain text.
+        let mut begins = true;
+        let mut before = ' ';
+        let mut chars = line.chars().enumerate().peekable();
+        while let Some((column, c)) = chars.next() {
+            let spaced = chars.peek().is_none_or(|(_, next)| next.is_whitespace());
+            match (quote, c) {
+                (Some('"'), '\\') => {
+                    chars.next();
+                }
+                (Some(end), _) if c == end => quote = None,
+                (Some(_), _) => {}
+                (None, '#') if before.is_whitespace() => break,
+                (None, '\'' | '"') if begins => quote = Some(c),
+                (None, '[' | '{') if begins || open > 0 => open += 1,
+                (None, ']' | '}') => open = open.saturating_sub(1),
+                (None, '-' | '?') if begins && spaced => entries += 1,
+                _ => {}
+            }
+            if open + entries > NESTING_MAX {
+                return Err(Place {
+                    line: number + 1,
+                    column: column + 1,
+                });
+            }
+            begins = match c {
+                ' ' | '\t' => begins,
+                '-' | '?' => begins && spaced,
+                ':' => spaced || open > 0,
+                '[' | '{' | ',' => begins || open > 0,
+                _ => false,
+            };
+            before = c;
+        }
+    }
+    Ok(())
+}
+
 /// Returns an error if a document is out of proportion to its text.
-pub fn check(text: &str) -> Result<(), serde_yaml::Error> {
+pub fn check_aliases(text: &str) -> Result<(), serde_yaml::Error> {
     // Only a text with an anchor can be made larger than it is.
     if !text.contains('&') {
         return Ok(());
@@ -125,5 +177,32 @@ impl<'de> Visitor<'de> for Weigh<'_> {
 
     fn visit_enum<A: serde::de::EnumAccess<'de>>(self, _: A) -> Result<(), A::Error> {
         Err(A::Error::custom("a YAML tag, which no rule needs"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nests_is_counted_as_nesting() {
+        let deep = NESTING_MAX + 1;
+        for (text, is_deep) in [
+            ("a: [b, {c: [d]}]\n".repeat(200), false),
+            (
+                "a: '[[['\nb: \"{{\\\"[\"\nc: x[[[\n# [[[\n".repeat(200),
+                false,
+            ),
+            ("- re: '\\[a\n  x[[ it''s ['\n".repeat(200), false),
+            ("- - a\n".repeat(200), false),
+            (format!("a: |\n  '\nb: {}", "[".repeat(deep)), true),
+            ("a: ".to_owned() + &"[".repeat(deep), true),
+            ("{a: ".repeat(deep), true),
+            ("[a,\n".repeat(deep), true),
+            ("- ".repeat(deep), true),
+            ("? ".repeat(deep), true),
+        ] {
+            assert_eq!(check_nesting(&text).is_err(), is_deep, "{text}");
+        }
     }
 }
