@@ -1,14 +1,20 @@
 //! Sigma rules, compiled into an immutable set that events are held against.
 //! Reads no files and knows no decoder; what correlates is described here and counted in `correlate`.
 
-mod compile;
-mod correlation;
-mod locate;
-mod matcher;
-mod pattern;
 mod read;
-mod route;
+mod weigh;
+mod action;
+mod check;
+mod locate;
+mod compile;
 mod value;
+mod encode;
+mod expression;
+mod pattern;
+mod correlation;
+mod route;
+mod layout;
+mod matcher;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +23,11 @@ use ring::digest;
 
 use crate::alert::RuleRef;
 use crate::alert::Severity;
+use crate::detect::rule::layout::Layout;
 use crate::detect::rule::locate::Fault;
 use crate::detect::rule::locate::Spot;
 use crate::detect::rule::matcher::Expr;
-use crate::detect::rule::matcher::Layout;
+
 use crate::detect::rule::read::Body;
 use crate::detect::rule::read::Document;
 use crate::detect::rule::route::Plans;

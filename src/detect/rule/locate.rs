@@ -1,5 +1,9 @@
 //! Finds the place of a fault in a rule's text. A file is walked once more, with marks, only when it is faulty.
 
+use std::cell::Cell;
+use std::cell::OnceCell;
+use std::fmt;
+
 use saphyr::LoadableYamlNode;
 use saphyr::MarkedYaml;
 use saphyr::YamlData;
@@ -8,6 +12,8 @@ use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Place;
 use crate::diagnostic::Weight;
 
+/// So many faults of a file are told with their place: each costs a walk over the text.
+const PLACES_MAX: usize = 200;
 /// How many lines below a key a word of its value is looked for.
 const WORD_LINES_MAX: usize = 2000;
 
@@ -101,15 +107,31 @@ impl Spot {
     }
 }
 
-/// The text of a faulty file.
+/// A file's text, walked with marks when the first fault asks for its place.
 pub struct Locator<'a> {
     file: &'a str,
     text: &'a str,
+    /// The documents that another parser took already: only they are walked.
+    sound: &'a str,
+    marked: OnceCell<Vec<MarkedYaml<'a>>>,
+    placed: Cell<usize>,
+}
+
+impl fmt::Debug for Locator<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Locator").field(&self.file).finish()
+    }
 }
 
 impl<'a> Locator<'a> {
-    pub fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text }
+    pub fn new(file: &'a str, text: &'a str, sound: &'a str) -> Self {
+        Self {
+            file,
+            text,
+            sound,
+            marked: OnceCell::new(),
+            placed: Cell::new(0),
+        }
     }
 
     /// Returns the diagnostic of a fault in the document of this number.
@@ -126,8 +148,13 @@ impl<'a> Locator<'a> {
     }
 
     fn place(&self, document: usize, spot: &Spot) -> Option<(Place, usize)> {
-        let documents = MarkedYaml::load_from_str(self.text).ok()?;
-        let mut node = documents.get(document)?;
+        if self.placed.replace(self.placed.get() + 1) >= PLACES_MAX {
+            return None;
+        }
+        let marked = self
+            .marked
+            .get_or_init(|| MarkedYaml::load_from_str(self.sound).unwrap_or_default());
+        let mut node = marked.get(document)?;
         let mut found = (start(node), 1);
         for (depth, key) in spot.path.iter().enumerate() {
             let YamlData::Mapping(entries) = &node.data else {

@@ -470,115 +470,120 @@ fn a_rule_carries_what_people_and_folding_need() {
     );
 }
 
+/// A detection, and of what it is told: the message, line and column, the hint.
+type Told = (&'static str, &'static str, (usize, usize), &'static str);
+
+const FAULTS: &[Told] = &[
+    (
+        "s: {f|contian: a}\ncondition: s",
+        "unknown modifier `contian`",
+        (6, 11),
+        "did you mean `contains`?",
+    ),
+    (
+        "s: {f|not: a}\ncondition: s",
+        "unknown modifier `not`",
+        (6, 11),
+        "negation stands in the condition: `selection and not filter`",
+    ),
+    (
+        "s: {f: a}",
+        "missing `condition`",
+        (5, 1),
+        "add a line such as `condition: selection`",
+    ),
+    (
+        "s: {f: a}\ncondtion: s",
+        "missing `condition`",
+        (5, 1),
+        "did you mean `condition` by `condtion`?",
+    ),
+    (
+        "sel: {f: a}\ncondition: sel and not flter\nfilter: {f: b}",
+        "the condition names `flter`, which is not defined",
+        (7, 28),
+        "did you mean `filter`?",
+    ),
+    (
+        "s: {f: a}\ncondition: 1 of x*",
+        "`x*` stands for no selection",
+        (7, 21),
+        "defined are s",
+    ),
+    (
+        "s: {f: a}\ncondition: s | count() > 5",
+        "a condition that can't be read: `s | count() > 5`",
+        (7, 16),
+        "counting after `|` is from Sigma 1; write a correlation rule",
+    ),
+    (
+        "s: {f: a}\ncondition: s AND s",
+        "a condition that can't be read: `s AND s`",
+        (7, 16),
+        "write and, or, not, of, them in lower case",
+    ),
+    (
+        "s:\n  f|re: 'a(?!b)c'\ncondition: s",
+        "a regular expression with a look-ahead ((?=…) or (?!…))",
+        (7, 14),
+        "put it into a selection of its own: `selection and not filter`",
+    ),
+    (
+        "s:\n  f|re: '(a)\\1'\ncondition: s",
+        "a regular expression with a back-reference (\\1)",
+        (7, 14),
+        "compare two fields with `fieldref`, or write the repeated text out",
+    ),
+    (
+        "s:\n  f|re: 'a{1000}{1000}'\ncondition: s",
+        "a regular expression that needs more than 10485760 bytes compiled",
+        (7, 14),
+        r"shorten its repetitions: `\w{1,1000}` is a thousand steps",
+    ),
+    (
+        "s:\n  f|cidr: 10.0.0/8\ncondition: s",
+        "`10.0.0/8` is no network",
+        (7, 15),
+        "write 10.0.0.0/8 or 2001:db8::/32",
+    ),
+    (
+        "s:\n  f|expand: '%admins%'\ncondition: s",
+        "no list for the placeholder `%admins%`",
+        (7, 18),
+        "write the values of this place into the rule, without `expand`",
+    ),
+    ("s: []\ncondition: s", "`s` is empty", (6, 5), ""),
+    ("s: {f: []}\ncondition: s", "`f` has no value", (6, 9), ""),
+    (
+        "s: {4624: a}\ncondition: s",
+        "a field's name must be a text",
+        (6, 9),
+        "put it in quotes",
+    ),
+    ("s: {f|gt: x}\ncondition: s", "`x` is no number", (6, 9), ""),
+    (
+        "s: {f|exists: maybe}\ncondition: s",
+        "`exists` needs true or false",
+        (6, 9),
+        "",
+    ),
+    (
+        "s: {f|re|cidr: x}\ncondition: s",
+        "two modifiers that exclude one another",
+        (6, 9),
+        "",
+    ),
+    (
+        "s: {f|cidr|base64: x}\ncondition: s",
+        "the modifier `base64` does not go with the others",
+        (6, 9),
+        "",
+    ),
+];
+
 #[test]
 fn a_fault_is_told_where_it_stands() {
-    for (detection, message, place, hint) in [
-        (
-            "s: {f|contian: a}\ncondition: s",
-            "unknown modifier `contian`",
-            (6, 11),
-            "did you mean `contains`?",
-        ),
-        (
-            "s: {f|not: a}\ncondition: s",
-            "unknown modifier `not`",
-            (6, 11),
-            "negation stands in the condition: `selection and not filter`",
-        ),
-        (
-            "s: {f: a}",
-            "missing `condition`",
-            (5, 1),
-            "add a line such as `condition: selection`",
-        ),
-        (
-            "s: {f: a}\ncondtion: s",
-            "missing `condition`",
-            (5, 1),
-            "did you mean `condition` by `condtion`?",
-        ),
-        (
-            "sel: {f: a}\ncondition: sel and not flter\nfilter: {f: b}",
-            "the condition names `flter`, which is not defined",
-            (7, 28),
-            "did you mean `filter`?",
-        ),
-        (
-            "s: {f: a}\ncondition: 1 of x*",
-            "`x*` stands for no selection",
-            (7, 21),
-            "defined are s",
-        ),
-        (
-            "s: {f: a}\ncondition: s | count() > 5",
-            "a condition that can't be read: `s | count() > 5`",
-            (7, 16),
-            "counting after `|` is from Sigma 1; write a correlation rule",
-        ),
-        (
-            "s: {f: a}\ncondition: s AND s",
-            "a condition that can't be read: `s AND s`",
-            (7, 16),
-            "write and, or, not, of, them in lower case",
-        ),
-        (
-            "s:\n  f|re: 'a(?!b)c'\ncondition: s",
-            "a regular expression with a look-ahead ((?=…) or (?!…))",
-            (7, 14),
-            "put it into a selection of its own: `selection and not filter`",
-        ),
-        (
-            "s:\n  f|re: '(a)\\1'\ncondition: s",
-            "a regular expression with a back-reference (\\1)",
-            (7, 14),
-            "compare two fields with `fieldref`, or write the repeated text out",
-        ),
-        (
-            "s:\n  f|re: 'a{1000}{1000}'\ncondition: s",
-            "a regular expression that needs more than 10485760 bytes compiled",
-            (7, 14),
-            r"shorten its repetitions: `\w{1,1000}` is a thousand steps",
-        ),
-        (
-            "s:\n  f|cidr: 10.0.0/8\ncondition: s",
-            "`10.0.0/8` is no network",
-            (7, 15),
-            "write 10.0.0.0/8 or 2001:db8::/32",
-        ),
-        (
-            "s:\n  f|expand: '%admins%'\ncondition: s",
-            "no list for the placeholder `%admins%`",
-            (7, 18),
-            "write the values of this place into the rule, without `expand`",
-        ),
-        ("s: []\ncondition: s", "`s` is empty", (6, 5), ""),
-        ("s: {f: []}\ncondition: s", "`f` has no value", (6, 9), ""),
-        (
-            "s: {4624: a}\ncondition: s",
-            "a field's name must be a text",
-            (6, 9),
-            "put it in quotes",
-        ),
-        ("s: {f|gt: x}\ncondition: s", "`x` is no number", (6, 9), ""),
-        (
-            "s: {f|exists: maybe}\ncondition: s",
-            "`exists` needs true or false",
-            (6, 9),
-            "",
-        ),
-        (
-            "s: {f|re|cidr: x}\ncondition: s",
-            "two modifiers that exclude one another",
-            (6, 9),
-            "",
-        ),
-        (
-            "s: {f|cidr|base64: x}\ncondition: s",
-            "the modifier `base64` does not go with the others",
-            (6, 9),
-            "",
-        ),
-    ] {
+    for (detection, message, place, hint) in FAULTS.iter().copied() {
         let told = refusal(detection);
         let at = told.place.map(|place| (place.line, place.column));
         assert_eq!(
@@ -724,7 +729,8 @@ fn bombs_are_refused_in_bounded_time_and_memory() {
     for (name, text) in [
         ("billion laughs", laughs),
         ("one large anchor", wide),
-        ("deep flow", "[".repeat(200_000)),
+        ("deep flow", "[".repeat(1_000_000)),
+        ("deep entries", "- ".repeat(1_000_000)),
         (
             "deep block",
             (0..3000)
@@ -741,6 +747,18 @@ fn bombs_are_refused_in_bounded_time_and_memory() {
         assert!(set.is_empty(), "{name}");
         assert_eq!(told.len(), 1, "{name}");
     }
+}
+
+#[test]
+fn a_file_of_many_faults_is_told_in_bounded_time() {
+    let text = "title: x\n---\n".repeat(2000) + "title: [\n";
+    let (set, told) = compile(&text);
+    assert!(set.is_empty());
+    assert_eq!(told.len(), 2001);
+    assert!(
+        told.last()
+            .is_some_and(|told| told.message == "missing `logsource`")
+    );
 }
 
 #[test]

@@ -5,8 +5,6 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
-use regex::bytes::Regex;
-use regex::bytes::RegexBuilder;
 use rsigma_parser::DetectionItem;
 use rsigma_parser::Modifier;
 use rsigma_parser::SigmaString;
@@ -15,26 +13,23 @@ use rsigma_parser::SpecialChar;
 use rsigma_parser::StringPart;
 use rsigma_parser::fieldpath::unescape_brackets;
 
+use crate::detect::rule::encode::base64_offsets;
+use crate::detect::rule::encode::with_dashes;
+use crate::detect::rule::expression;
+use crate::detect::rule::layout::Letters;
 use crate::detect::rule::locate::Fault;
 use crate::detect::rule::locate::Spot;
 use crate::detect::rule::matcher::Expr;
-use crate::detect::rule::matcher::Letters;
 use crate::detect::rule::matcher::Number;
 use crate::detect::rule::matcher::Order;
 use crate::detect::rule::matcher::Part;
 use crate::detect::rule::matcher::Test;
 use crate::detect::rule::matcher::Within;
-use crate::detect::rule::pattern::DASHES;
 use crate::detect::rule::pattern::Patterns;
 use crate::detect::rule::pattern::Step;
 use crate::detect::rule::pattern::fold;
 use crate::event::field::FieldId;
 use crate::event::field::Fields;
-
-/// The most memory of one compiled regular expression: the largest public one needs more than 2 MiB.
-const REGEX_BYTES_MAX: usize = 10 << 20;
-/// How deep a regular expression may nest: the compiler walks it by recursion.
-const REGEX_DEPTH_MAX: u32 = 50;
 
 /// What the modifiers make of a line, once for all its values.
 struct Line<'i> {
@@ -401,7 +396,13 @@ impl Line<'_> {
             if self.has(Modifier::Expand) {
                 self.check_placeholders(text)?;
             }
-            let regex = self.regex(text)?;
+            let flags = expression::Flags {
+                ignores_case: self.has(Modifier::IgnoreCase),
+                is_multiline: self.has(Modifier::Multiline),
+                dot_takes_all: self.has(Modifier::DotAll),
+            };
+            let regex = expression::compile(text, flags)
+                .map_err(|fault| fault.at(self.spot.clone().then(text)))?;
             return Ok(match self.field {
                 Some(field) => Test::Regex { field, regex },
                 None => Test::KeywordRegex(regex),
@@ -478,73 +479,6 @@ impl Line<'_> {
             })?;
         Ok(Test::Network { field, network })
     }
-
-    fn regex(&self, text: &str) -> Result<Regex, Fault> {
-        let fault = |message: String| Fault::new(message).at(self.spot.clone().then(text));
-        if let Some((construct, instead)) = unsupported(text) {
-            let message = format!("a regular expression with {construct}");
-            return Err(fault(message).hint(instead));
-        }
-        RegexBuilder::new(text)
-            .case_insensitive(self.has(Modifier::IgnoreCase))
-            .multi_line(self.has(Modifier::Multiline))
-            .dot_matches_new_line(self.has(Modifier::DotAll))
-            .size_limit(REGEX_BYTES_MAX)
-            .nest_limit(REGEX_DEPTH_MAX)
-            .build()
-            .map_err(|error| match error {
-                regex::Error::CompiledTooBig(limit) => fault(format!(
-                    "a regular expression that needs more than {limit} bytes compiled"
-                ))
-                .hint(r"shorten its repetitions: `\w{1,1000}` is a thousand steps"),
-                other => {
-                    let said = other.to_string();
-                    // The last line says what is wrong, those before draw it.
-                    let said = said.lines().last().unwrap_or_default();
-                    let said = said.trim_start_matches("error: ");
-                    fault(format!("a regular expression that can't be read: {said}"))
-                }
-            })
-    }
-}
-
-/// Returns what a linear-time engine can't do, and what to write instead.
-fn unsupported(regex: &str) -> Option<(&'static str, &'static str)> {
-    let mut rest = regex.chars();
-    while let Some(c) = rest.next() {
-        let after = rest.as_str();
-        match c {
-            '\\' => {
-                let escaped = rest.next()?;
-                if ('1'..='9').contains(&escaped) || after.starts_with("k<") {
-                    return Some((
-                        r"a back-reference (\1)",
-                        "compare two fields with `fieldref`, or write the repeated text out",
-                    ));
-                }
-            }
-            '(' if after.starts_with("?=") || after.starts_with("?!") => {
-                return Some((
-                    "a look-ahead ((?=…) or (?!…))",
-                    "put it into a selection of its own: `selection and not filter`",
-                ));
-            }
-            '(' if after.starts_with("?<=") || after.starts_with("?<!") => {
-                return Some((
-                    "a look-behind ((?<=…) or (?<!…))",
-                    "write what stands before as part of the expression, or a selection of its own",
-                ));
-            }
-            '(' if after.starts_with("?>") => {
-                return Some((
-                    "an atomic group ((?>…))",
-                    "a plain group: this engine takes linear time without",
-                ));
-            }
-            _ => {}
-        }
-    }
-    None
 }
 
 fn is_text(step: &Step) -> bool {
@@ -562,52 +496,4 @@ fn number(value: &SigmaValue) -> Option<Number> {
         SigmaValue::String(text) => Number::read(text.original.as_bytes()),
         SigmaValue::Bool(_) | SigmaValue::Null => None,
     }
-}
-
-/// Makes each dash that begins a word stand for all five. `-a-b`: the first does, the second is part of the word.
-fn with_dashes(steps: &[Step]) -> Vec<Step> {
-    let mut dashed = Vec::new();
-    for step in steps {
-        let Step::Text(text) = step else {
-            dashed.push(step.clone());
-            continue;
-        };
-        let text = String::from_utf8_lossy(text);
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        let mut before = None;
-        let mut rest = text.chars();
-        while let Some(c) = rest.next() {
-            let begins = !before.is_some_and(is_word) && rest.as_str().starts_with(is_word);
-            let mut bytes = [0; 4];
-            let bytes = c.encode_utf8(&mut bytes);
-            if begins && DASHES.contains(&&*bytes) {
-                dashed.push(Step::Dash);
-            } else {
-                dashed.push(Step::Text(bytes.as_bytes().to_vec()));
-            }
-            before = Some(c);
-        }
-    }
-    dashed
-}
-
-/// Returns what stands in base64 wherever these bytes stand in the clear text, at each of the three offsets:
-/// without the characters that the neighbours have a part in.
-fn base64_offsets(bytes: &[u8]) -> Vec<Vec<Step>> {
-    let mut variants = Vec::new();
-    for (offset, skipped) in [(0, 0), (1, 2), (2, 3)] {
-        let mut padded = vec![b' '; offset];
-        padded.extend_from_slice(bytes);
-        let encoded = STANDARD.encode(&padded);
-        let cut = match padded.len() % 3 {
-            0 => 0,
-            1 => 3,
-            _ => 2,
-        };
-        let end = encoded.len().saturating_sub(cut);
-        let kept = encoded.get(skipped..end).unwrap_or_default();
-        variants.push(plain(kept));
-    }
-    variants.retain(|steps| steps.iter().any(is_text));
-    variants
 }
