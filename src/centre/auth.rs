@@ -50,13 +50,7 @@ impl Auth {
         address: IpAddr,
         role: Role,
     ) -> Result<(), Problem> {
-        let refused = |detail: &str| {
-            let problem = Problem::new(StatusCode::UNAUTHORIZED, "no valid token", detail);
-            match self.failures.note(address, Instant::now()) {
-                Verdict::Few => problem,
-                Verdict::TooMany => too_many(),
-            }
-        };
+        let refused = |detail| Problem::new(StatusCode::UNAUTHORIZED, "no valid token", detail);
         let Some(token) = bearer(headers) else {
             self.count("no_token");
             return Err(refused(
@@ -74,7 +68,10 @@ impl Auth {
             }
             None => {
                 self.count("unknown_token");
-                Err(refused("this centre does not know the token"))
+                Err(match self.failures.note(address, Instant::now()) {
+                    Verdict::Few => refused("this centre does not know the token"),
+                    Verdict::TooMany => too_many(),
+                })
             }
         }
     }

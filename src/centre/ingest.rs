@@ -153,6 +153,7 @@ pub fn agents_router(doors: Doors) -> Router {
         .route(PATH_HEARTBEAT, post(heartbeat))
         .route(PATH_RENEW, post(renew))
         .fallback(nothing_here)
+        .method_not_allowed_fallback(async || Problem::not_allowed())
         .layer(DefaultBodyLimit::disable()) // each handler reads its body itself, within its own limit
         .layer(middleware::from_fn_with_state(doors.clone(), admit))
         .with_state(doors)

@@ -41,6 +41,14 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not found", detail)
     }
 
+    pub fn not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "another method is needed",
+            "lists and single entries are read with GET, all else is sent with POST",
+        )
+    }
+
     pub fn forbidden(title: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, title, detail)
     }

@@ -52,8 +52,8 @@ pub trait Queue: Send + Sync + 'static {
     /// The centre has `rows`; it will never take those rejected. No row is in both.
     fn done(
         &self,
-        rows: Vec<RowId>,
-        rejected: Vec<(RowId, String)>,
+        rows: &[RowId],
+        rejected: &[(RowId, String)],
     ) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     fn ledger(&self) -> impl Future<Output = Result<Ledger, QueueError>> + Send;
@@ -74,7 +74,7 @@ impl QueueError {
 }
 
 /// The spool as a queue: its one connection is behind a mutex and blocks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SharedSpool(pub Arc<Mutex<Spool>>);
 
 impl SharedSpool {
@@ -98,11 +98,8 @@ impl Queue for SharedSpool {
             .await
     }
 
-    async fn done(
-        &self,
-        rows: Vec<RowId>,
-        rejected: Vec<(RowId, String)>,
-    ) -> Result<(), QueueError> {
+    async fn done(&self, rows: &[RowId], rejected: &[(RowId, String)]) -> Result<(), QueueError> {
+        let (rows, rejected) = (rows.to_vec(), rejected.to_vec());
         self.with(move |spool| spool.done(&rows, &rejected, Timestamp::now()))
             .await
     }

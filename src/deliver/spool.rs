@@ -7,8 +7,11 @@ use thiserror::Error;
 use crate::alert::Severity;
 use crate::deliver::wire::{Epoch, Ledger, Seen, Sequence};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RowId(pub i64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowId {
+    pub epoch: Epoch,
+    pub seq: Sequence,
+}
 
 #[derive(Debug)]
 pub struct Row {

@@ -207,7 +207,12 @@ fn asked_name(headers: &HeaderMap, uri: &Uri) -> Option<String> {
         Some(host) => host.parse().ok()?,
         None => uri.authority()?.clone(),
     };
-    Some(authority.host().trim_matches(['[', ']']).to_owned())
+    Some(
+        authority
+            .host()
+            .trim_matches(['[', ']'])
+            .to_ascii_lowercase(),
+    )
 }
 
 fn count(doors: &Doors, result: &str) {

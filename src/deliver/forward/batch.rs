@@ -68,8 +68,12 @@ mod tests {
             (2, 9 * 1024 * 1024, 1),
         ] {
             let text = format!("\"{}\"", "x".repeat(alert_bytes - 2));
+            let id = |number| RowId {
+                epoch: Epoch(1),
+                seq: Sequence(number),
+            };
             let row = |number| Row {
-                id: RowId(number),
+                id: id(number),
                 seq: Sequence(u64::MAX),
                 level: Severity::Low,
                 alert: RawValue::from_string(text.clone()).unwrap(),
@@ -83,7 +87,7 @@ mod tests {
             let lines = String::from_utf8(lines).unwrap();
             assert_eq!(lines.lines().count(), packed, "{alerts} of {alert_bytes}");
             assert!(lines.len() <= BATCH_BYTES_MAX || packed == 1);
-            assert_eq!(sent.rows, (0..packed as i64).map(RowId).collect::<Vec<_>>());
+            assert_eq!(sent.rows, (0..packed as u64).map(id).collect::<Vec<_>>());
             for line in lines.lines() {
                 let line: RawLine = serde_json::from_str(line).unwrap();
                 assert_eq!(line.alert.get(), text);

@@ -105,8 +105,12 @@ where
                     let delay = self.note(&fault).await;
                     tokio::select! {
                         () = sleep(delay) => {}
-                        // Once more before the end, unless the centre said no.
-                        () = stop.cancelled() => if fault.is_refusal() { return },
+                        () = stop.cancelled() => {
+                            // Once more before the end, unless the centre said no.
+                            if fault.is_refusal() || matches!(fault, Fault::Wait(_)) {
+                                return;
+                            }
+                        }
                     }
                 }
             }
@@ -204,7 +208,7 @@ where
         if let Some((_, why)) = rejected.first() {
             warn!(count = dead, %why, "the centre will never take these alerts");
         }
-        self.parts.queue.done(taken, rejected).await?;
+        self.parts.queue.done(&taken, &rejected).await?;
         self.parts.metrics.alerts_sent.inc_by(sent);
         self.parts.metrics.dead_letters.inc_by(dead);
         self.count_batch("accepted");
@@ -218,7 +222,7 @@ where
         match (&fault, sent) {
             (Fault::TooLarge, [row]) => {
                 let why = "too large for the centre, alone".to_owned();
-                self.parts.queue.done(Vec::new(), vec![(*row, why)]).await?;
+                self.parts.queue.done(&[], &[(*row, why)]).await?;
                 self.parts.metrics.dead_letters.inc();
                 Ok(Step::Did)
             }

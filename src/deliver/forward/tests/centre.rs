@@ -334,7 +334,10 @@ impl Queue for Memory {
         let row = |(&number, alert): (&u64, &String)| {
             bytes += alert.len();
             (bytes <= bytes_max).then(|| Row {
-                id: RowId(number.try_into().unwrap()),
+                id: RowId {
+                    epoch: EPOCH,
+                    seq: Sequence(number),
+                },
                 seq: Sequence(number),
                 level: Severity::Low,
                 alert: RawValue::from_string(alert.clone()).unwrap(),
@@ -346,19 +349,15 @@ impl Queue for Memory {
         })
     }
 
-    async fn done(
-        &self,
-        done: Vec<RowId>,
-        rejected: Vec<(RowId, String)>,
-    ) -> Result<(), QueueError> {
+    async fn done(&self, done: &[RowId], rejected: &[(RowId, String)]) -> Result<(), QueueError> {
         let mut rows = self.0.lock().unwrap();
         for row in done {
-            rows.waiting.remove(&u64::try_from(row.0).unwrap()).unwrap();
+            rows.waiting.remove(&row.seq.0).unwrap();
         }
         for (row, why) in rejected {
-            let number = u64::try_from(row.0).unwrap();
+            let number = row.seq.0;
             rows.waiting.remove(&number).unwrap();
-            rows.dead.push((number, why));
+            rows.dead.push((number, why.clone()));
         }
         Ok(())
     }

@@ -381,3 +381,43 @@ async fn an_expired_certificate_opens_the_door_for_renewal_and_then_all_goes() {
     assert_eq!(paths, [PATH_RENEW, PATH_HEARTBEAT, PATH_ALERTS]);
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn a_renewed_certificate_that_is_refused_is_dropped_and_the_old_one_goes_on() {
+    let site = std::sync::Arc::new(Site::new());
+    let signer = std::sync::Arc::clone(&site);
+    let hours = |days: i64| SignedDuration::from_hours(days * 24);
+    let identity = site.agent_trusting(&site.ca, Timestamp::now() - hours(70));
+    let old_end = identity.pair().not_after();
+    let folder = site.folder.path().join(identity.agent.as_str());
+    let centre = Centre::start(site.for_agents(), move |request, _| {
+        if request.path != PATH_RENEW {
+            return welcome(request);
+        }
+        let asked: RenewRequest = serde_json::from_slice(&request.body).unwrap();
+        let agent = &request.peer.as_ref().unwrap().agent;
+        // Of a centre whose clock is half a year slow: the handshake will refuse it.
+        let slow = Timestamp::now() - hours(180);
+        let certificate = signer.ca.sign_agent(&asked.csr, agent, slow).unwrap();
+        let answer = RenewAnswer { certificate };
+        reply(200, serde_json::to_string(&answer).unwrap())
+    })
+    .await;
+    let config = Config {
+        urls: vec![centre.url()],
+        ..Config::default()
+    };
+    let timing = Timing {
+        renewal_retry: Duration::from_secs(3600),
+        ..quick()
+    };
+    let status = Status::default();
+    let agent = Agent::start_with(identity, Memory::of(1), config, timing, status);
+    let batch = centre.requests(PATH_ALERTS, 1).await.remove(0);
+    assert_eq!(batch.peer.unwrap().not_after, old_end);
+    assert_eq!(agent.status.get().refused, None);
+    agent.stop().await;
+    let kept = crate::deliver::identity::Identity::load(&folder).unwrap();
+    assert!(!kept.is_on_trial());
+    assert_eq!(kept.pair().not_after(), old_end);
+}
