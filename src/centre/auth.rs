@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use ring::digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::problem::Problem;
-use super::store::tokens::{ApiToken, Role};
-use super::store::{Store, StoreError};
+use crate::centre::problem::Problem;
+use crate::centre::store::tokens::{ApiToken, Role};
+use crate::centre::store::{Store, StoreError};
 use crate::metrics::CentreMetrics;
 
 /// Judges the callers of the query API.

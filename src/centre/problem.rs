@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tracing::error;
 
-use super::store::StoreError;
+use crate::centre::store::StoreError;
 use crate::deliver::wire;
 
 /// What to answer instead. `title` is of a closed set; `detail` says it all, for a person who reads nothing else.

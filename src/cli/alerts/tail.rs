@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Pairs;
-use super::list::{page, write};
 use crate::alert::AlertId;
 use crate::centre::query::PAGE_MAX;
+use crate::cli::alerts::Pairs;
+use crate::cli::alerts::list::{page, write};
 use crate::cli::listing::Output;
 use crate::deliver::forward::{Client, ClientError};
 
