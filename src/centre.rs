@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use self::auth::Auth;
 use self::ingest::{Budget, Doors, Places};
 use self::listen::{Limits, Listener};
+use self::problem::Problem;
 pub use self::profile::ProfileError;
 use self::query::Desk;
 use self::query::tokens::NewToken;
@@ -268,7 +269,8 @@ fn listeners(
         router: Router::new()
             .merge(ingest::enrolment_router(doors))
             .merge(query::router(desk))
-            .fallback(query::nothing_here),
+            .fallback(query::nothing_here)
+            .method_not_allowed_fallback(async || Problem::not_allowed()),
     };
     Ok((agents, people))
 }

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use ring::digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::problem::Problem;
-use super::store::tokens::{ApiToken, Role};
-use super::store::{Store, StoreError};
+use crate::centre::problem::Problem;
+use crate::centre::store::tokens::{ApiToken, Role};
+use crate::centre::store::{Store, StoreError};
 use crate::metrics::CentreMetrics;
 
 /// Judges the callers of the query API.
@@ -50,13 +50,7 @@ impl Auth {
         address: IpAddr,
         role: Role,
     ) -> Result<(), Problem> {
-        let refused = |detail: &str| {
-            let problem = Problem::new(StatusCode::UNAUTHORIZED, "no valid token", detail);
-            match self.failures.note(address, Instant::now()) {
-                Verdict::Few => problem,
-                Verdict::TooMany => too_many(),
-            }
-        };
+        let refused = |detail| Problem::new(StatusCode::UNAUTHORIZED, "no valid token", detail);
         let Some(token) = bearer(headers) else {
             self.count("no_token");
             return Err(refused(
@@ -74,7 +68,10 @@ impl Auth {
             }
             None => {
                 self.count("unknown_token");
-                Err(refused("this centre does not know the token"))
+                Err(match self.failures.note(address, Instant::now()) {
+                    Verdict::Few => refused("this centre does not know the token"),
+                    Verdict::TooMany => too_many(),
+                })
             }
         }
     }

@@ -2,10 +2,10 @@
 //! Does not know people, and asks agents for nothing.
 
 mod batch;
+mod budget;
 mod enrol;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
@@ -15,20 +15,22 @@ use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router, middleware};
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use self::batch::{BatchError, Judged, Packing, Sender};
-use super::auth::Auth;
-use super::listen::read_body;
-use super::problem::Problem;
-use super::registry::{Ledger, Registry, losses};
-use super::store::Store;
-use super::store::agents::{Beat, Standing, State as AgentState};
-use super::store::alerts::Batch;
-use super::store::received::Range;
+pub use self::budget::Budget;
+use self::budget::{BATCHES_PER_AGENT, KIB};
 use crate::alert::Severity;
-use crate::deliver::identity::{AgentId, Ca, Peer};
+use crate::centre::auth::Auth;
+use crate::centre::listen::read_body;
+use crate::centre::problem::Problem;
+use crate::centre::registry::{Ledger, Registry, losses};
+use crate::centre::store::Store;
+use crate::centre::store::agents::{Beat, Standing, State as AgentState};
+use crate::centre::store::alerts::Batch;
+use crate::centre::store::received::Range;
+use crate::deliver::identity::{Ca, Peer};
 use crate::deliver::wire::{
     self, Accepted, BATCH_BYTES_MAX, EPOCH_HEADER, Epoch, Heartbeat, HeartbeatAnswer, PATH_ALERTS,
     PATH_ENROL, PATH_HEARTBEAT, PATH_RENEW, RenewAnswer, RenewRequest, Seen,
@@ -77,75 +79,6 @@ impl Doors {
     }
 }
 
-/// Memory for batches under way, in KiB.
-#[derive(Debug, Clone)]
-pub struct Budget {
-    kib: Arc<Semaphore>,
-    /// Unpacking and parsing at once: each may hold a window of 8 MiB besides.
-    unpackers: Arc<Semaphore>,
-    /// Batches under way by agent; no larger than there are connections.
-    agents: Arc<Mutex<HashMap<AgentId, usize>>>,
-}
-
-/// Batches of one agent at once. It sends one at a time; a second may come while the first is given up on a bad line.
-/// More would let one agent that sends slowly take the memory of all.
-const BATCHES_PER_AGENT: usize = 2;
-
-/// A batch under way, counted for its agent until it is dropped.
-struct UnderWay {
-    agent: AgentId,
-    agents: Arc<Mutex<HashMap<AgentId, usize>>>,
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = agents.get_mut(&self.agent) {
-            *count -= 1;
-            if *count == 0 {
-                agents.remove(&self.agent);
-            }
-        }
-    }
-}
-
-const KIB: usize = 1024;
-/// What alerts pack to, measured: 1,453 bytes to 205–225 in batches.
-const PACKING_RATIO: usize = 8;
-/// At least so much is set aside for one batch: the first step of unpacking and a small body.
-const RESERVED_BYTES_MIN: usize = 320 * KIB;
-
-impl Budget {
-    pub fn new(bytes: usize) -> Self {
-        // The smallest that lets one whole batch pass.
-        let kib = (bytes / KIB).max(4 * BATCH_BYTES_MAX / KIB);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            kib: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
-            unpackers: Arc::new(Semaphore::new(cores * 2)),
-            agents: Arc::default(),
-        }
-    }
-
-    fn begin(&self, agent: &AgentId) -> Option<UnderWay> {
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = agents.entry(agent.clone()).or_default();
-        if *count >= BATCHES_PER_AGENT {
-            return None;
-        }
-        *count += 1;
-        Some(UnderWay {
-            agent: agent.clone(),
-            agents: Arc::clone(&self.agents),
-        })
-    }
-
-    fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes.div_ceil(KIB)).ok()?;
-        self.kib.clone().try_acquire_many_owned(kib).ok()
-    }
-}
-
 /// The routes behind the certificate of an agent.
 pub fn agents_router(doors: Doors) -> Router {
     Router::new()
@@ -153,6 +86,7 @@ pub fn agents_router(doors: Doors) -> Router {
         .route(PATH_HEARTBEAT, post(heartbeat))
         .route(PATH_RENEW, post(renew))
         .fallback(nothing_here)
+        .method_not_allowed_fallback(async || Problem::not_allowed())
         .layer(DefaultBodyLimit::disable()) // each handler reads its body itself, within its own limit
         .layer(middleware::from_fn_with_state(doors.clone(), admit))
         .with_state(doors)
@@ -241,6 +175,12 @@ fn route(path: &str) -> &'static str {
         .find(|route| *route == path)
         .unwrap_or("other")
 }
+
+/// What alerts pack to, measured: 1,453 bytes to 205–225 in batches.
+const PACKING_RATIO: usize = 8;
+
+/// At least so much is set aside for one batch: the first step of unpacking and a small body.
+const RESERVED_BYTES_MIN: usize = 320 * KIB;
 
 /// POST /v1/alerts
 async fn alerts(

@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 use tracing::{debug, warn};
 
-use super::problem::Problem;
+use crate::centre::problem::Problem;
 use crate::deliver::identity::Peer;
 
 /// Where a request comes from; in the extensions of each.

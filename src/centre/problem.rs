@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tracing::error;
 
-use super::store::StoreError;
+use crate::centre::store::StoreError;
 use crate::deliver::wire;
 
 /// What to answer instead. `title` is of a closed set; `detail` says it all, for a person who reads nothing else.
@@ -39,6 +39,14 @@ impl Problem {
 
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not found", detail)
+    }
+
+    pub fn not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "another method is needed",
+            "lists and single entries are read with GET, all else is sent with POST",
+        )
     }
 
     pub fn forbidden(title: &'static str, detail: impl Into<String>) -> Self {

@@ -9,9 +9,9 @@ use std::{fs, io};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::auth::Auth;
-use super::store::StoreError;
-use super::store::tokens::Role;
+use crate::centre::auth::Auth;
+use crate::centre::store::StoreError;
+use crate::centre::store::tokens::Role;
 
 #[derive(Debug, Error)]
 pub enum ProfileError {

@@ -13,12 +13,12 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 
-use super::auth::Auth;
-use super::listen::PeerAddress;
-use super::problem::Problem;
-use super::registry::Registry;
-use super::store::Store;
-use super::store::tokens::Role;
+use crate::centre::auth::Auth;
+use crate::centre::listen::PeerAddress;
+use crate::centre::problem::Problem;
+use crate::centre::registry::Registry;
+use crate::centre::store::Store;
+use crate::centre::store::tokens::Role;
 use crate::deliver::identity::KeyPin;
 use crate::metrics::CentreMetrics;
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::store::agents::{Standing, State};
-use super::store::received::Range;
-use super::store::{Store, StoreError};
+use crate::centre::store::agents::{Standing, State};
+use crate::centre::store::received::Range;
+use crate::centre::store::{Store, StoreError};
 use crate::metrics::CentreMetrics;
 
 /// How long a revoked agent may still be heard, at most: the table is compared this often with the store, which

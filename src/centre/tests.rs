@@ -377,6 +377,8 @@ async fn the_query_api_says_who_may_and_what_is_wrong() {
             "not found",
         ),
         (&admin, "GET", "/v2/alerts", 404, "not found"),
+        (&admin, "PUT", "/v1/alerts", 405, "another method is needed"),
+        (&admin, "GET", "/v1/enrol", 405, "another method is needed"),
     ] {
         let request = hyper::Request::builder()
             .method(method)

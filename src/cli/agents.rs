@@ -24,6 +24,7 @@ pub struct Args {
 enum Command {
     /// Who is enrolled and when each was last heard
     List {
+        /// How to write it
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },

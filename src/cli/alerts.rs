@@ -2,7 +2,7 @@
 
 pub mod list;
 mod show;
-mod tail;
+pub mod tail;
 
 use std::process::ExitCode;
 
@@ -41,6 +41,7 @@ enum Command {
         /// How many at most
         #[arg(long, value_name = "NUMBER", default_value_t = 100)]
         limit: usize,
+        /// How to write it
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
@@ -51,6 +52,7 @@ enum Command {
         /// Agent that made it, where several made the same
         #[arg(long)]
         agent: Option<String>,
+        /// How to write it
         #[arg(long, value_enum, default_value_t)]
         output: Form,
     },
@@ -61,6 +63,7 @@ enum Command {
         /// How many of the newest to begin with
         #[arg(long, value_name = "NUMBER", default_value_t = 10)]
         lines: usize,
+        /// How to write it
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },

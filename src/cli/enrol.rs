@@ -28,7 +28,7 @@ pub struct Args {
     /// The agent's data folder; the identity goes to DIR/identity
     #[arg(long, value_name = "DIR", default_value = "/var/lib/canhgac")]
     data: PathBuf,
-    /// HTTP proxy on the way, http://[user:password@]host:port
+    /// HTTP proxy on the way: `http://[user:password@]host:port`
     #[arg(long, value_name = "URL")]
     proxy: Option<Proxy>,
     /// What is reached without the proxy: a host, .domain, an address, a network; may be given several times

@@ -11,10 +11,10 @@ use crate::deliver::forward::{Address, Bearer, Client, Dialer};
 
 /// Which centre, shared by all commands that ask one.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[group(id = "profile-args")]
+#[group(skip)]
 pub struct Args {
     /// Centre to ask: its URL, CA and a token [default: $CANHGAC_PROFILE, then ~/.config/canhgac/profile.yaml]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, display_order = 900)]
     pub profile: Option<PathBuf>,
 }
 

@@ -10,7 +10,7 @@ use crate::centre::query::tokens::{Created, NewToken};
 use crate::cli::listing::{self, finish};
 use crate::cli::profile;
 use crate::cli::time::{self, When};
-use crate::deliver::forward::Client;
+use crate::deliver::forward::{Address, Client};
 
 /// Tokens that enrol hosts
 #[derive(Debug, clap::Args)]
@@ -61,6 +61,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     finish(listing::run(create(&client, &asked)))
 }
 
+/// The centre's address as other machines know it: loopback is this one only.
+fn elsewhere(url: &Address) -> String {
+    let is_loopback = url.host == "localhost"
+        || url
+            .host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    if is_loopback {
+        format!("https://NAME-OF-THIS-MACHINE:{}", url.port)
+    } else {
+        url.to_string()
+    }
+}
+
 async fn create(client: &Client, asked: &NewToken) -> anyhow::Result<()> {
     let created: Created = client.post("/v1/tokens", asked).await?;
     writeln!(io::stdout(), "{}", created.token)?;
@@ -80,7 +94,7 @@ async fn create(client: &Client, asked: &NewToken) -> anyhow::Result<()> {
     writeln!(
         hint,
         "  canhgac enrol --centre {} --token TOKEN",
-        client.url()
+        elsewhere(client.url())
     )?;
     Ok(())
 }

@@ -10,9 +10,9 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, Uri, header};
 use jiff::Timestamp;
 
-use super::Doors;
-use super::batch::words;
 use crate::centre::auth::{Verdict, too_many};
+use crate::centre::ingest::Doors;
+use crate::centre::ingest::batch::words;
 use crate::centre::listen::{PeerAddress, read_body};
 use crate::centre::problem::Problem;
 use crate::centre::store::agents::{Enrol, Enrolled, Refusal};
@@ -207,7 +207,12 @@ fn asked_name(headers: &HeaderMap, uri: &Uri) -> Option<String> {
         Some(host) => host.parse().ok()?,
         None => uri.authority()?.clone(),
     };
-    Some(authority.host().trim_matches(['[', ']']).to_owned())
+    Some(
+        authority
+            .host()
+            .trim_matches(['[', ']'])
+            .to_ascii_lowercase(),
+    )
 }
 
 fn count(doors: &Doors, result: &str) {

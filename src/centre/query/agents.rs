@@ -6,9 +6,9 @@ use axum::extract::{Path, Query, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::parameters::{self, Pairs, unknown};
-use super::{Desk, PAGE};
 use crate::centre::problem::Problem;
+use crate::centre::query::parameters::{self, Pairs, unknown};
+use crate::centre::query::{Desk, PAGE};
 use crate::centre::store;
 
 /// One page of agents, by id.

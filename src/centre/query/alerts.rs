@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::parameters::{self, Pairs, parse, unknown, wrong};
-use super::{Desk, PAGE};
 use crate::alert::AlertId;
 use crate::centre::problem::Problem;
+use crate::centre::query::parameters::{self, Pairs, parse, unknown, wrong};
+use crate::centre::query::{Desk, PAGE};
 use crate::centre::store::alerts::{Cursor, Filter};
 
 /// One page of alerts.

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use super::{PAGE, PAGE_MAX};
 use crate::centre::problem::Problem;
+use crate::centre::query::{PAGE, PAGE_MAX};
 use crate::diagnostic::{nearest, visible};
 
 /// `NAME=VALUE`, decoded, in the order of the address.

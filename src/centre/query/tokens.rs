@@ -6,10 +6,10 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Desk;
-use super::parameters::{agency, wrong};
 use crate::centre::listen::read_body;
 use crate::centre::problem::Problem;
+use crate::centre::query::Desk;
+use crate::centre::query::parameters::{agency, wrong};
 use crate::centre::store::tokens::EnrolmentToken;
 use crate::centre::store::{Store, StoreError};
 use crate::deliver::identity::{KeyPin, Token};

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
-use super::received::{self, Losses};
-use super::{Store, StoreError, Write, micros, timestamp};
+use crate::centre::store::received::{self, Losses};
+use crate::centre::store::{Store, StoreError, Write, micros, timestamp};
 
 /// Whether an agent may speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

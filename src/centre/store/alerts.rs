@@ -4,9 +4,9 @@ use serde_json::value::RawValue;
 use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{QueryBuilder, Row as _};
 
-use super::received::{self, Range};
-use super::{Store, StoreError, Write, clamp, micros};
 use crate::alert::{Alert, AlertId, Severity};
+use crate::centre::store::received::{self, Range};
+use crate::centre::store::{Store, StoreError, Write, clamp, micros};
 use jiff::Timestamp;
 
 /// One alert ready to be written: serialised before the writer's turn.

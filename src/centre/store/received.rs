@@ -2,7 +2,7 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::{Store, StoreError, clamp};
+use crate::centre::store::{Store, StoreError, clamp};
 
 /// Numbers `first..=last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

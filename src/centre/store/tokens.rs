@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{Store, StoreError, Write, clamp, micros};
+use crate::centre::store::{Store, StoreError, Write, clamp, micros};
 
 /// A token that enrols agents into one agency.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
-use super::StoreError;
+use crate::centre::store::StoreError;
 
 /// One thing to write, whole or not at all.
 pub trait Write: Send + 'static {

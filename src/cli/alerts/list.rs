@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
-use super::Pairs;
 use crate::alert::Alert;
 use crate::centre::query::PAGE_MAX;
 use crate::centre::query::alerts::Page;
+use crate::cli::alerts::Pairs;
 use crate::cli::listing::{Output, csv, json, table};
 use crate::cli::time;
 use crate::deliver::forward::{Client, query};

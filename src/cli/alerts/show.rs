@@ -6,9 +6,9 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Advice, Form};
 use crate::alert::Alert;
 use crate::cli::agents::url_part;
+use crate::cli::alerts::{Advice, Form};
 use crate::cli::listing::json;
 use crate::cli::time;
 use crate::deliver::forward::{Client, query};

@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Pairs;
-use super::list::{page, write};
 use crate::alert::AlertId;
 use crate::centre::query::PAGE_MAX;
+use crate::cli::alerts::Pairs;
+use crate::cli::alerts::list::{page, write};
 use crate::cli::listing::Output;
 use crate::deliver::forward::{Client, ClientError};
 
@@ -99,7 +99,7 @@ fn passes(error: &anyhow::Error) -> bool {
 
 /// The alerts received lately.
 #[derive(Default)]
-struct Window {
+pub struct Window {
     known: HashSet<Key>,
     /// The centre's clock when it was last asked.
     next: Timestamp,
@@ -107,7 +107,7 @@ struct Window {
 
 impl Window {
     /// Returns what was received since then and not known, oldest first.
-    async fn ask(
+    pub async fn ask(
         &mut self,
         client: &Client,
         pairs: &Pairs,
