@@ -1,6 +1,7 @@
 //! The role on a host: builds source … deliver and joins them. Threads and bounded channels left of the spool,
 //! tokio right of it. Does not know the centre's code: `up` joins the two in `cli`.
 
+mod delivery;
 pub mod keeper;
 pub mod pipeline;
 pub mod report;
@@ -20,10 +21,11 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::admin::port::PortError;
 use crate::admin::{Admin, Ready};
+use crate::agent::delivery::{Delivery, deliver};
 use crate::agent::keeper::{Keeper, KeeperError, Parts};
 use crate::agent::pipeline::{CHUNKS_MAX, Chunk, Failed, Rules, Worker};
 use crate::agent::report::Reporter;
@@ -31,8 +33,7 @@ use crate::agent::secret::SecretError;
 use crate::alert::HostSecret;
 use crate::decode::Surroundings;
 use crate::deliver::forward;
-use crate::deliver::forward::{Forward, SharedSpool, Status, Timing};
-use crate::deliver::identity::Identity;
+use crate::deliver::forward::SharedSpool;
 use crate::deliver::spool::{Limits, Restored, Spool, SpoolError};
 use crate::detect::Scene;
 use crate::detect::correlate::Correlator;
@@ -51,8 +52,6 @@ const WORKERS_MAX: usize = 4;
 /// At the end the forwarder may still send for so long.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How often a host that is not enrolled looks whether it is now.
-const ENROLLED_CHECK: Duration = Duration::from_secs(2);
 /// Of the state folder: the host's key and certificate; how delivery stands.
 pub const IDENTITY: &str = "identity";
 pub const STATUS: &str = "status.json";
@@ -453,51 +452,4 @@ fn ready(broken: CancellationToken) -> Ready {
         true => Err(vec!["the spool can't be written".to_owned()]),
         false => Ok(()),
     })
-}
-
-/// What the forwarder is made of, once the host is enrolled.
-struct Delivery {
-    spool: SharedSpool,
-    config: forward::Config,
-    state: PathBuf,
-    reporter: Reporter,
-    wake: Arc<Notify>,
-    stop: CancellationToken,
-    metrics: AgentMetrics,
-}
-
-/// Waits for the host's identity, then forwards until it is stopped. The spool fills meanwhile.
-async fn deliver(delivery: Delivery) {
-    let folder = delivery.state.join(IDENTITY);
-    let mut is_told = false;
-    let identity = loop {
-        match Identity::load(&folder) {
-            Ok(identity) => break identity,
-            Err(error) if is_told => debug!(%error, "not enrolled yet"),
-            Err(error) => {
-                warn!(%error, "not enrolled: alerts wait in the spool; type `canhgac enrol`");
-                is_told = true;
-            }
-        }
-        tokio::select! {
-            () = delivery.stop.cancelled() => return,
-            () = tokio::time::sleep(ENROLLED_CHECK) => {}
-        }
-    };
-    info!(agent = %identity.agent, agency = %identity.agency, "enrolled");
-    let reporter = delivery.reporter;
-    let forward = Forward {
-        queue: delivery.spool,
-        identity,
-        config: delivery.config,
-        timing: Timing::default(),
-        heartbeat: move |ledger| reporter.heartbeat(ledger),
-        wake: delivery.wake,
-        stop: delivery.stop,
-        metrics: delivery.metrics,
-        status: Status::open(delivery.state.join(STATUS)),
-    };
-    if let Err(error) = forward.run().await {
-        error!(%error, "cannot forward; alerts wait in the spool");
-    }
 }

@@ -104,7 +104,8 @@ impl Received {
     /// The numbers of the lines of a batch.
     pub fn numbers(&self) -> Vec<u64> {
         assert_eq!(self.path, PATH_ALERTS);
-        let lines = zstd::decode_all(&self.body[..]).unwrap();
+        let lines =
+            zstd::bulk::decompress(&self.body, crate::deliver::wire::BATCH_BYTES_MAX).unwrap();
         String::from_utf8(lines)
             .unwrap()
             .lines()
