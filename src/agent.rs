@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -67,6 +67,7 @@ pub struct Config {
     /// Time zone of logs that name none, such as Asia/Ho_Chi_Minh; empty: this machine's.
     pub zone: String,
     /// Threads that decode and judge; 0: one a core, at most 4.
+    #[serde(deserialize_with = "worker_count")]
     pub workers: usize,
     /// Files and folders of Sigma rules.
     pub rules: Vec<PathBuf>,
@@ -78,6 +79,18 @@ pub struct Config {
     pub centre: forward::Config,
     /// Address of /metrics, /healthz and /readyz; null: none. Port 0 picks a free one.
     pub metrics_listen: Option<SocketAddr>,
+}
+
+/// More threads than any machine has cores for this.
+const WORKERS_WANTED_MAX: usize = 64;
+
+fn worker_count<'d, D: Deserializer<'d>>(from: D) -> Result<usize, D::Error> {
+    let workers = usize::deserialize(from)?;
+    if workers > WORKERS_WANTED_MAX {
+        let message = format!("invalid value: {workers}, expected at most {WORKERS_WANTED_MAX}");
+        return Err(serde::de::Error::custom(message));
+    }
+    Ok(workers)
 }
 
 impl Default for Config {
@@ -335,7 +348,7 @@ fn workers(config: &Config) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     match config.workers {
         0 => cores.min(WORKERS_MAX),
-        wanted => wanted.min(64),
+        wanted => wanted.min(WORKERS_WANTED_MAX),
     }
 }
 

@@ -209,7 +209,9 @@ impl Site {
         let url = format!("https://127.0.0.1:{}", self.people_port);
         let state = self.path("agent");
         let state = state.to_str().unwrap();
-        self.run(&["enrol", "--centre", &url, "--token", token, "--data", state])
+        self.run(&[
+            "enrol", "--centre", &url, "--token", token, "--state", state,
+        ])
     }
 
     /// Runs the binary with this site's profile.
