@@ -27,7 +27,7 @@ use crate::admin::port::PortError;
 use crate::admin::{Admin, Ready};
 use crate::agent::delivery::{Delivery, deliver};
 use crate::agent::keeper::{Keeper, KeeperError, Parts};
-use crate::agent::pipeline::{CHUNKS_MAX, Chunk, Failed, Rules, Worker};
+use crate::agent::pipeline::{CHUNKS_MAX, Chunk, Failed, Pulse, Rules, Worker};
 use crate::agent::report::Reporter;
 use crate::agent::secret::SecretError;
 use crate::alert::HostSecret;
@@ -146,6 +146,8 @@ pub struct Setup {
 pub struct Agent {
     pub rules: Rules,
     pub failed: Failed,
+    /// Stops beating when the pipeline hangs.
+    pub pulse: Pulse,
     /// Where /metrics is, if it is anywhere.
     pub metrics_at: Option<SocketAddr>,
     metrics: AgentMetrics,
@@ -195,9 +197,9 @@ impl Agent {
             setup.rules_rejected,
             &setup.degraded,
         );
-        let digest = setup.ruleset.digest().to_owned();
         let rules = Rules::new(setup.ruleset);
         let failed = Failed::default();
+        let pulse = Pulse::default();
         let health = Health::default();
         let stop = Stop::default();
         let gone = CancellationToken::new();
@@ -212,7 +214,7 @@ impl Agent {
         };
         let reporter = Reporter::new(
             &setup.degraded,
-            digest,
+            rules.clone(),
             scene.host.clone(),
             health.clone(),
             metrics.clone(),
@@ -225,6 +227,7 @@ impl Agent {
                 correlator: Correlator::default(),
                 secret,
                 metrics: metrics.clone(),
+                pulse: pulse.clone(),
                 stop: gone.clone(),
             },
             &mut restored,
@@ -264,6 +267,7 @@ impl Agent {
         Ok(Self {
             rules,
             failed,
+            pulse,
             metrics_at,
             metrics,
             stop,

@@ -48,7 +48,13 @@ pub struct Faults(pub Vec<Diagnostic>);
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|fault| fault.fmt(f))
+        for (number, fault) in self.0.iter().enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
+            fault.fmt(f)?;
+        }
+        Ok(())
     }
 }
 
@@ -248,14 +254,16 @@ impl Taken {
         path
     }
 
-    /// Whether a field is missing only because it was taken out for a fault of its own.
+    /// Whether a field is missing only because it was taken out for a fault of its own, such as a letter too few.
     fn makes_missing(&self, steps: &[Step], message: &str) -> bool {
         let name = message
             .strip_prefix("missing field `")
             .and_then(|rest| rest.strip_suffix('`'));
         name.is_some_and(|name| {
             self.0.iter().any(|taken| match taken.split_last() {
-                Some((Step::Key(key), before)) => key == name && before == steps,
+                Some((Step::Key(key), before)) => {
+                    before == steps && (key == name || nearest(key, [name]).is_some())
+                }
                 _ => false,
             })
         })
@@ -319,13 +327,34 @@ fn locate(
             fault.hint = format!("did you mean `{meant}`?");
         }
         point_at_key = true;
-    } else if let Some((_, expected)) = message.split_once(", expected ") {
-        fault.label = format!("expected {expected}");
+    } else if let Some((found, expected)) = message.split_once(", expected ") {
+        fault.message = found.to_owned();
+        fault.label = format!("expected {}", plain(expected));
+        if let Some(name) = found.strip_prefix("unknown variant `") {
+            let known = expected.split('`').skip(1).step_by(2);
+            if let Some(meant) = nearest(name.trim_end_matches('`'), known) {
+                fault.hint = format!("did you mean `{meant}`?");
+            }
+        }
+    } else if message == "invalid socket address syntax" {
+        fault.label = "expected an address and a port, such as 127.0.0.1:9464".to_owned();
     }
     if let Some((place, width)) = root.and_then(|root| place(root, steps, point_at_key)) {
         fault = fault.at(text, place, width);
     }
     (fault, lacked)
+}
+
+/// What serde calls by the names of Rust's types.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        "a map" => "keys and values",
+        other if other.starts_with("struct ") => "keys and values",
+        other => other,
+    }
 }
 
 /// Takes apart serde's "unknown field `a`, expected one of `b`, `c`".

@@ -6,5 +6,8 @@ mod delivery;
 mod kill;
 mod sync;
 mod cli;
+mod faults;
+mod refusals;
+mod service;
 mod demo;
 mod dashboards;
