@@ -36,6 +36,7 @@ use self::registry::Registry;
 use self::store::{Options, Store, StoreError};
 use crate::admin::port::{PortError, bind};
 use crate::admin::{Admin, Ready};
+use crate::deliver::forward::Address;
 use crate::deliver::identity::{
     Ca, IdentityError, KeyPin, ServerKeys, agents_listener, people_listener,
 };
@@ -56,6 +57,7 @@ pub struct Config {
     /// Names and addresses under which this centre is reached; the machine's own name and loopback are added.
     pub names: Vec<String>,
     /// What an enrolled host is told to send to; empty: the name that it enrolled at, with the agents' port.
+    #[serde(deserialize_with = "addresses")]
     pub urls: Vec<String>,
     /// Connections of agents at once; each idle one takes about 26 KiB.
     #[serde(deserialize_with = "places")]
@@ -90,6 +92,11 @@ impl Default for Config {
 
 /// An empty database of ours has a third of this.
 const DATABASE_BYTES_LEAST: u64 = 1024 * 1024;
+
+fn addresses<'d, D: Deserializer<'d>>(from: D) -> Result<Vec<String>, D::Error> {
+    let urls = Vec::<Address>::deserialize(from)?;
+    Ok(urls.iter().map(Address::to_string).collect())
+}
 
 fn places<'d, D: Deserializer<'d>>(from: D) -> Result<usize, D::Error> {
     at_least(usize::deserialize(from)?, 1)

@@ -607,7 +607,7 @@ mod tests {
         let told = |error: ConfigError| match error {
             ConfigError::Faults(Faults(faults)) => faults
                 .iter()
-                .map(|fault| (fault.place.unwrap().line, fault.message.clone()))
+                .map(|fault| (fault.place.unwrap().line, fault.label.clone()))
                 .collect::<Vec<_>>(),
             other => panic!("{other}"),
         };
@@ -615,7 +615,7 @@ mod tests {
         let faults = told(parse::<agent::Config>("agent.yaml", agent).unwrap_err());
         let lines: Vec<_> = faults.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [2, 4, 5, 6, 9], "{faults:?}");
-        assert!(faults[0].1.contains("expected at least 1048576"));
+        assert_eq!(faults[0].1, "expected at least 1048576");
         let centre = "agent_connections: 0\nbatch_memory_bytes: 1\ndatabase_bytes_max: 0\n";
         let faults = told(parse::<centre::Config>("centre.yaml", centre).unwrap_err());
         assert_eq!(faults.len(), 3, "{faults:?}");

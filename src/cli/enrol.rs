@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use crate::agent;
-use crate::cli::{host_name, listing};
+use crate::cli::{host_name, listing, usage};
 use crate::deliver::forward::{Address, Dialer, Enrolment, Exception, Proxy, enrol};
 use crate::deliver::identity::Token;
 use crate::diagnostic::visible;
@@ -38,7 +38,9 @@ pub struct Args {
 /// # Errors
 /// The host is enrolled already, the token is not for this centre, or the centre says no.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let token: Token = read_token(&args.token)?.parse()?;
+    let token: Token = read_token(&args.token)?
+        .parse()
+        .map_err(|error| usage(format!("--token: {error}")))?;
     let (host, machine) = (host_name(), agent::report::machine());
     let folder = args.state.join(agent::IDENTITY);
     let identity = listing::run(async {

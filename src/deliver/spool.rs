@@ -280,6 +280,19 @@ impl Spool {
         })
     }
 
+    /// Begins an epoch: what waits is numbered anew, and what was acknowledged is not sent again. For a host that
+    /// became another agent: its new name would make doubles of what arrived under the old one.
+    ///
+    /// # Errors
+    /// The file can't be written; the epoch is then as it was.
+    pub fn begin_epoch(&mut self) -> Result<u64, SpoolError> {
+        self.with(|store| {
+            let waiting = store.begin_epoch(new_epoch()?)?;
+            self.publish(store);
+            Ok(waiting)
+        })
+    }
+
     /// Returns which numbers of the epoch were made, wait, were given up. All others are acknowledged.
     ///
     /// # Errors

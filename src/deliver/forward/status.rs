@@ -128,7 +128,9 @@ impl Shared {
         let mut written = lock(&self.written);
         let state = lock(&self.state).clone();
         let is_fresh = written.at.is_some_and(|at| {
-            at.elapsed() < TIMES_WRITTEN_EVERY && written.state.lasting() == state.lasting()
+            at.elapsed() < TIMES_WRITTEN_EVERY
+                && written.state.lasting() == state.lasting()
+                && is_near(written.state.last_success, state.last_success)
         });
         if is_fresh && matches!(due, Due::WhenDue) || written.state == state {
             return;
@@ -141,6 +143,15 @@ impl Shared {
             at: Some(Instant::now()),
             state,
         };
+    }
+}
+
+/// The first success after a start, or after a silence, is news.
+fn is_near(written: Option<Timestamp>, now: Option<Timestamp>) -> bool {
+    match (written, now) {
+        (Some(written), Some(now)) => Duration::try_from(now.duration_since(written).abs())
+            .is_ok_and(|apart| apart < TIMES_WRITTEN_EVERY),
+        (one, other) => one == other,
     }
 }
 
@@ -188,11 +199,17 @@ mod tests {
             .await;
         let revoked = State::read(&path).unwrap();
         assert_eq!(revoked.refused.as_deref(), Some("revoked"));
-        // A time alone waits for its turn, or for the end.
+        // The first success is news; a later time alone waits for its turn, or for the end.
+        let first = Timestamp::UNIX_EPOCH;
         status
-            .update(|state| state.last_success = Some(Timestamp::UNIX_EPOCH))
+            .update(|state| state.last_success = Some(first))
             .await;
-        assert_eq!(State::read(&path).unwrap(), revoked);
+        let heard = State::read(&path).unwrap();
+        assert_eq!(heard.last_success, Some(first));
+        status
+            .update(|state| state.last_success = Some(first + Duration::from_secs(1)))
+            .await;
+        assert_eq!(State::read(&path).unwrap(), heard);
         status.flush().await;
         assert_eq!(State::read(&path).unwrap(), status.get());
         assert_eq!(Status::open(path).get(), status.get());

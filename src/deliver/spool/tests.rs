@@ -529,6 +529,24 @@ fn the_spool_may_be_handed_to_another_thread() {
 }
 
 #[test]
+fn what_was_acknowledged_is_not_sent_again_in_a_new_epoch() {
+    let place = Place::new();
+    let (mut spool, _) = place.open();
+    commit_levels(&mut spool, &[High; 3]);
+    let batch = spool.next(1, usize::MAX).unwrap();
+    spool.done(&[batch.rows[0].id], &[], at(1)).unwrap();
+    let old = spool.epoch();
+    assert_eq!(spool.begin_epoch().unwrap(), 2);
+    assert_ne!(spool.epoch(), old);
+    let seen = Seen {
+        epoch: spool.epoch(),
+        next: 1,
+    };
+    assert_eq!(spool.seen(seen).unwrap(), SeenOutcome::InStep);
+    assert_eq!(waiting(&spool, 100).len(), 2);
+}
+
+#[test]
 fn limits_are_read_as_people_write_them() {
     let text = "bytes_max: 2000000\nacknowledged_keep: 12h";
     let limits: Limits = serde_yaml::from_str(text).unwrap();
