@@ -74,7 +74,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     start_logging(matches!(
         cli.command,
-        Command::Up(_) | Command::Agent(_) | Command::Centre(_)
+        Command::Agent(_) | Command::Centre(_)
     ));
     match cli.command {
         Command::Up(args) => up::run(&args),

@@ -38,13 +38,17 @@ pub fn run(args: &Centre) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
         let running = centre::start(config, CentreMetrics::default()).await?;
         let at = running.addresses;
         info!(agents = %at.agents, people = %at.people, metrics = %at.metrics, "the centre listens");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => info!("nothing is read again while a centre runs; restart it to take a new file"),
+            }
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         running.shutdown().await;

@@ -1,7 +1,9 @@
 //! `canhgac enrol`: this host becomes an agent of a centre.
 
+use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -57,6 +59,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         };
         Ok(enrol(&enrolment).await?)
     })?;
+    give_to_owner(&args.state, &folder)
+        .with_context(|| format!("cannot give {} to the agent's user", folder.display()))?;
     let mut hint = io::stderr().lock();
     writeln!(
         hint,
@@ -83,4 +87,17 @@ fn read_token(text: &str) -> anyhow::Result<String> {
         .read_to_string(&mut text)
         .context("cannot read the token from stdin")?;
     Ok(text)
+}
+
+/// Who enrols is root as a rule; who reads the key is the agent's user, whose the state folder is.
+fn give_to_owner(state: &Path, identity: &Path) -> io::Result<()> {
+    let (wanted, made) = (fs::metadata(state)?, fs::metadata(identity)?);
+    if wanted.uid() == made.uid() {
+        return Ok(());
+    }
+    let give = |path: &Path| lchown(path, Some(wanted.uid()), Some(wanted.gid()));
+    for entry in fs::read_dir(identity)? {
+        give(&entry?.path())?;
+    }
+    give(identity)
 }

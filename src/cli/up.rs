@@ -1,6 +1,7 @@
 //! `canhgac up`: a centre and an agent on this machine in one process, for a first look and for a small site.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use clap::Args;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::admin::port::PortError;
 use crate::agent;
 use crate::agent::Setup;
 use crate::centre;
@@ -62,6 +64,7 @@ pub fn run(args: &Up) -> anyhow::Result<ExitCode> {
 async fn serve(args: &Up, data: &Path) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?; // the terminal was closed
     let port = |port: u16| SocketAddr::from(([127, 0, 0, 1], if args.any_port { 0 } else { port }));
     let centre = centre::start(
         centre::Config {
@@ -73,7 +76,13 @@ async fn serve(args: &Up, data: &Path) -> anyhow::Result<ExitCode> {
         },
         CentreMetrics::default(),
     )
-    .await?;
+    .await
+    .map_err(|error| match error {
+        centre::StartError::Port(taken @ PortError::Taken { .. }) if !args.any_port => {
+            anyhow::anyhow!("{taken}; `--any-port` takes free ones")
+        }
+        other => other.into(),
+    })?;
     let profile = data.join("profile.yaml");
     fs::copy(&centre.profile, &profile)
         .with_context(|| format!("cannot write {}", profile.display()))?;
@@ -111,9 +120,10 @@ async fn serve(args: &Up, data: &Path) -> anyhow::Result<ExitCode> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        _ = hang_up.recv() => {}
         () = broken.cancelled() => {}
     }
-    eprintln!("stopping");
+    let _ = writeln!(std::io::stderr(), "stopping"); // nobody may be left to read it
     agent.stop().await?;
     centre.shutdown().await;
     Ok(ExitCode::SUCCESS)

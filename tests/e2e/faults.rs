@@ -196,6 +196,23 @@ fn a_taken_port_is_told_with_the_process_that_has_it() {
 }
 
 #[test]
+fn up_says_how_to_go_round_a_taken_port() {
+    let site = Site::new();
+    // Ours, or another's that had it before: taken in both cases.
+    let _taken = TcpListener::bind(("127.0.0.1", 8443));
+    let out = Command::new(binary())
+        .args(["up", "--data"])
+        .arg(site.path("up"))
+        .env("HOME", site.folder.path())
+        .output()
+        .unwrap();
+    let text = said(&out);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(text.starts_with("error: port 8443 is taken by "), "{text}");
+    assert!(text.ends_with("; `--any-port` takes free ones\n"), "{text}");
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let site = Site::new();
     site.agent_config("");

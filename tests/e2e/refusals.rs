@@ -1,10 +1,11 @@
 //! Who is not let in, in which words, and what to type then.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Output;
 
 use crate::delivery::{EVERY_LINE, NO_FOLD};
-use crate::site::{SOON, Site, append, said, wait_for};
+use crate::site::{SOON, Site, append, is_root, said, wait_for};
 
 #[test]
 fn a_token_that_does_not_serve_is_refused_with_the_reason() {
@@ -175,6 +176,36 @@ fn a_host_that_is_not_enrolled_watches_and_says_what_to_type() {
             .then_some((out.status.code(), text))
     });
     assert_eq!(answers.0, Some(0), "{}", answers.1);
+}
+
+#[test]
+fn an_identity_belongs_to_whom_the_state_folder_does() {
+    if !is_root() {
+        eprintln!("SKIPPED: only root can enrol for another user");
+        return;
+    }
+    let site = Site::new();
+    let _centre = site.start_centre();
+    let state = site.path("agent");
+    fs::create_dir(&state).unwrap();
+    std::os::unix::fs::chown(&state, Some(65534), Some(65534)).unwrap();
+    site.enrol();
+    let identity = state.join("identity");
+    let files: Vec<_> = fs::read_dir(&identity)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    assert!(files.len() >= 4, "{files:?}");
+    for path in files.iter().chain([&identity]) {
+        let meta = fs::metadata(path).unwrap();
+        assert_eq!(
+            (meta.uid(), meta.gid()),
+            (65534, 65534),
+            "{}",
+            path.display()
+        );
+        assert_eq!(meta.mode() & 0o077, 0, "{}", path.display());
+    }
 }
 
 fn doctor(site: &Site) -> Output {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::delivery::{EVERY_LINE, NO_FOLD, number_of};
-use crate::site::{Process, SOON, Site, append, binary, skip, wait_for};
+use crate::site::{Process, SOON, Site, append, binary, ended, signal, skip, wait_for};
 
 /// What `systemctl stop` grants before it kills is more; a person who waits for a prompt is less patient.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -66,6 +66,32 @@ fn a_stop_does_not_wait_for_a_centre_that_is_gone() {
     let asked = Instant::now();
     assert_eq!(agent.stop(), Some(0), "{}", agent.log_text());
     assert!(asked.elapsed() < STOP_MAX, "{:?}", asked.elapsed());
+}
+
+#[test]
+fn a_hang_up_does_not_end_a_centre_and_ends_up_well() {
+    let site = Site::new();
+    let mut centre = site.start_centre();
+    signal(&centre, "-HUP");
+    wait_for("its word", SOON, || {
+        centre
+            .log_text()
+            .contains("nothing is read again")
+            .then_some(())
+    });
+    assert_eq!(centre.stop(), Some(0), "{}", centre.log_text());
+    let mut up = Process::start(
+        Command::new(binary())
+            .args(["up", "--any-port", "--data"])
+            .arg(site.path("up"))
+            .env("HOME", site.folder.path()),
+        &site.path("up.out"),
+    );
+    wait_for("the greeting", SOON, || {
+        up.log_text().contains("Ctrl-C stops both").then_some(())
+    });
+    signal(&up, "-HUP");
+    assert_eq!(ended(&mut up), Some(0), "{}", up.log_text());
 }
 
 #[test]

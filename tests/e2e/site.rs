@@ -383,3 +383,11 @@ pub fn signal(process: &Process, name: &str) {
     let sent = Command::new("kill").args([name, &id]).status().unwrap();
     assert!(sent.success());
 }
+
+/// Waits for a process to end by itself; returns its exit status.
+pub fn ended(process: &mut Process) -> Option<i32> {
+    let status = wait_for("the process to end", SOON, || {
+        process.child.try_wait().unwrap()
+    });
+    status.code()
+}
