@@ -14,7 +14,7 @@ use tracing::info;
 use crate::source::SourceError;
 use crate::source::file::Reader;
 use crate::source::file::identity::{self, Inode, Place};
-use crate::source::file::scan::Listings;
+use crate::source::file::scan::{Listings, RACES_MAX};
 use crate::source::file::tail::{self, Origin, Presence, Tail};
 
 /// A copy that shows up later than this after its original ended is a file of its own.
@@ -56,6 +56,16 @@ impl Ended {
     }
 }
 
+/// What to do with a file that was not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Read,
+    /// A copy of one that is followed, so far; or nothing to be read.
+    Leave,
+    /// Another has to have its turn first.
+    Later,
+}
+
 /// How a file and one that begins like it compare.
 enum Likeness {
     /// All of it stands in the other.
@@ -66,14 +76,24 @@ enum Likeness {
 }
 
 impl Reader<'_> {
-    /// Decides where a new file is read from; false when it is a copy of one that is followed, so far.
-    pub fn judge(&mut self, tail: &mut Tail, head: u64) -> Result<bool, SourceError> {
+    /// Decides where a new file is read from.
+    pub fn judge(&mut self, tail: &mut Tail, head: u64) -> Result<Verdict, SourceError> {
         if self.reclaim(tail)? {
-            return Ok(true);
+            return Ok(Verdict::Read);
         }
         let Some(file) = &tail.file else {
-            return Ok(false);
+            return Ok(Verdict::Leave);
         };
+        // What it may be a copy of has to be known first.
+        let is_original = |other: &&Tail| {
+            other.is_queued
+                && other.id.is_none()
+                && other.path == other.base
+                && identity::is_named_after(&tail.path, &other.base)
+        };
+        if self.tails.values().any(|other| is_original(&other)) {
+            return Ok(Verdict::Later);
+        }
         let unreadable = |error| tail.unreadable(error);
         let mut from = None;
         for ended in &self.ended {
@@ -86,7 +106,7 @@ impl Reader<'_> {
         }
         if let Some(from) = from {
             tail.begin_at(from)?;
-            return Ok(true);
+            return Ok(Verdict::Read);
         }
         let is_alike = |other: &&Tail| {
             other.place().is_some_and(|place| place.head == head)
@@ -107,13 +127,12 @@ impl Reader<'_> {
             match likeness(file, other).map_err(unreadable)? {
                 Likeness::Part(same) => {
                     tail.origin = Origin::Twin { of, same };
-                    return Ok(false);
+                    return Ok(Verdict::Leave);
                 }
                 Likeness::Stale => {
                     // Its turn comes first and finds what became of it, and of this one.
                     self.queue(of);
-                    tail.is_queued = true;
-                    return Ok(false);
+                    return Ok(Verdict::Later);
                 }
                 Likeness::Differs => (),
             }
@@ -125,7 +144,11 @@ impl Reader<'_> {
         } else {
             Origin::Known
         };
-        Ok(!is_foreign)
+        Ok(if is_foreign {
+            Verdict::Leave
+        } else {
+            Verdict::Read
+        })
     }
 
     /// Whether a file that began as another does now has content of its own.
@@ -159,7 +182,8 @@ impl Reader<'_> {
                 trail: tail.trail.iter().copied().collect(),
                 at: now,
             };
-            let copy = self.find_copy(tail, &ended, now);
+            // A second look, as names may change during the first.
+            let copy = (0..2).find_map(|_| self.find_copy(tail, &ended, now));
             info!(path = ?tail.path, read = place.offset, has_copy = copy.is_some(), "file was truncated");
             match copy {
                 Some(copy) => {
@@ -179,14 +203,14 @@ impl Reader<'_> {
 
     /// Finds the newest file that has all that was read of an ended content; settles those that have less.
     fn find_copy(&mut self, original: &Tail, ended: &Ended, now: Instant) -> Option<Tail> {
-        let mut copies: Vec<(SystemTime, Inode, Option<PathBuf>)> = Vec::new();
-        let mut consider = |file: &File, inode, path| {
+        let mut copies: Vec<(SystemTime, Inode)> = Vec::new();
+        let mut consider = |file: &File, inode| {
             let from = ended.unread_of(file).ok().flatten();
             let time = file.metadata().and_then(|meta| meta.modified());
             if let (Some(from), Ok(time)) = (from, time)
                 && from == ended.place.offset
             {
-                copies.push((time, inode, path));
+                copies.push((time, inode));
             }
             from
         };
@@ -203,7 +227,7 @@ impl Reader<'_> {
             let from = tail
                 .file
                 .as_ref()
-                .and_then(|file| consider(file, tail.inode, None));
+                .and_then(|file| consider(file, tail.inode));
             if let Some(from) = from.filter(|from| *from < ended.place.offset) {
                 let _ = tail.begin_at(from); // stays as it is if it can't be read; its own turn tells
                 settled.push(tail.inode);
@@ -211,28 +235,30 @@ impl Reader<'_> {
         }
         settled.into_iter().for_each(|inode| self.queue(inode));
         let mut listings = Listings::default();
+        let mut beside = Vec::new();
         for name in &original.names {
             for (inode, path) in listings.beside(name).unwrap_or_default() {
                 let is_known = self.tails.contains_key(inode) || *inode == original.inode;
                 if is_known || !identity::is_named_after(path, name) {
                     continue;
                 }
-                if let Ok((file, _)) = tail::open(path) {
-                    consider(&file, *inode, Some(path.clone()));
+                if let Ok(file) = tail::open_as(path, *inode) {
+                    consider(&file, *inode);
+                    beside.push((*inode, path.clone(), file));
                 }
             }
         }
-        let (_, inode, path) = copies.into_iter().max()?;
-        match path {
-            None => self.tails.remove(&inode),
-            Some(path) => {
-                let stream = Arc::clone(&original.stream);
-                let base = original.base.clone();
-                let mut tail = Tail::new(inode, path, base, original.entry, stream, now);
-                tail.presence = Presence::Left;
-                tail.open().ok().map(|()| tail)
-            }
+        let (_, inode) = copies.into_iter().max()?;
+        if let Some(known) = self.tails.remove(&inode) {
+            return Some(known);
         }
+        let (_, path, file) = beside.into_iter().find(|(number, ..)| *number == inode)?;
+        let stream = Arc::clone(&original.stream);
+        let base = original.base.clone();
+        let mut tail = Tail::new(inode, path, base, original.entry, stream, now);
+        tail.presence = Presence::Left;
+        tail.file = Some(file);
+        Some(tail)
     }
 
     /// Lets a copy go on with the stream of `original` at `offset`, and gives that a new one.
@@ -268,7 +294,24 @@ impl Reader<'_> {
         let Some(than) = than else {
             return;
         };
+        for _ in 0..RACES_MAX {
+            if self.try_admit_newer(tail, than, listings, now) {
+                break;
+            }
+            listings.renew();
+        }
+    }
+
+    /// Returns false if a name changed meanwhile.
+    fn try_admit_newer(
+        &mut self,
+        tail: &Tail,
+        than: SystemTime,
+        listings: &mut Listings,
+        now: Instant,
+    ) -> bool {
         let mut newer = Vec::new();
+        let mut is_whole = true;
         for name in tail::names_of(&tail.base) {
             for (inode, path) in listings.beside(&name).unwrap_or_default() {
                 let is_known = self.tails.contains_key(inode) || *inode == tail.inode;
@@ -276,27 +319,32 @@ impl Reader<'_> {
                     continue;
                 }
                 let time = fs::metadata(path).and_then(|meta| meta.modified());
-                let (Ok(time), Ok((file, _))) = (time, tail::open(path)) else {
+                if time.as_ref().is_ok_and(|time| *time <= than) {
+                    continue;
+                }
+                let (Ok(time), Ok(file)) = (time, tail::open_as(path, *inode)) else {
+                    is_whole = false;
                     continue;
                 };
                 let was_read = self.former.get(inode).is_some_and(|former| {
-                    identity::head_of(&file)
-                        .is_ok_and(|head| head.name(*inode, None).head == former.head)
+                    identity::head_of(&file).is_ok_and(|head| head.is_of(*former))
                 });
-                if time > than && !was_read {
-                    newer.push((time, *inode, path.clone()));
+                if !was_read {
+                    newer.push((time, *inode, path.clone(), file));
                 }
             }
         }
-        newer.sort();
-        newer.dedup();
-        for (_, inode, path) in newer {
+        newer.sort_by_key(|(time, inode, ..)| (*time, *inode));
+        newer.dedup_by_key(|(_, inode, ..)| *inode);
+        for (_, inode, path, file) in newer {
             let stream = self.stream_of(&tail.base, tail.entry);
             let mut missed = Tail::new(inode, path, tail.base.clone(), tail.entry, stream, now);
             missed.presence = Presence::Left;
+            missed.file = Some(file);
             info!(path = ?missed.path, "file was rotated unseen");
             self.insert(missed);
         }
+        is_whole
     }
 
     /// The original of some copies is gone: what they have beyond it is theirs.

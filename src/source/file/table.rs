@@ -34,7 +34,7 @@ impl Reader<'_> {
             let stays = look.paths.get(&tail.path);
             if stays.is_some_and(|found| found.inode == tail.inode) {
                 tail.presence = Presence::Here;
-                if tail.is_empty() {
+                if tail.is_unread() {
                     rotated.push(tail.inode);
                 }
                 continue;
@@ -49,9 +49,10 @@ impl Reader<'_> {
             } else if tail.presence == Presence::Here {
                 tail.presence = Presence::Left;
                 tail.quiet_since = now;
-                match listings.find(&tail.names, tail.inode) {
-                    Some(path) => tail.moved_to(&path),
-                    None => tail.caught_up = false,
+                tail.caught_up = false;
+                if let Ok(Some((path, file))) = listings.open(&tail.names, tail.inode) {
+                    tail.moved_to(&path);
+                    tail.file.get_or_insert(file);
                 }
             }
         }
@@ -86,6 +87,7 @@ impl Reader<'_> {
             stream,
             now,
         );
+        tail.since = found.modified;
         let first = self.entries.get(found.entry).map(|entry| entry.first);
         if is_first && found.size > 0 {
             tail.origin = match first {

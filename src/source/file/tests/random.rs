@@ -140,7 +140,7 @@ fn run(pattern: &str, rotation: Rotation, workers: usize, seed: u64) {
         rig.take();
         std::thread::park_timeout(Duration::from_millis(1));
     }
-    rig.expect_quiet();
+    rig.fence();
     let mut counts: BTreeMap<u64, usize> = (0..written).map(|number| (number, 0)).collect();
     for seen in rig
         .seen
@@ -165,10 +165,12 @@ fn run(pattern: &str, rotation: Rotation, workers: usize, seed: u64) {
 }
 
 impl Rig {
-    /// As `expect_nothing`, whatever came before.
-    fn expect_quiet(&mut self) {
-        self.told = self.seen.len();
-        self.expect_nothing();
+    /// Waits until the source has looked at all files once more.
+    fn fence(&mut self) {
+        self.append("fence-0.log", "fence\n");
+        self.wait("the fence", |rig| {
+            rig.seen.iter().any(|seen| seen.bytes == "fence")
+        });
     }
 }
 
