@@ -74,7 +74,9 @@ fn rotation_in_mid_stream_loses_and_doubles_nothing() {
     let log = site.log_file("app.log");
     let total = 2000;
     append(&log, &line(0));
-    wait_for("the first line", SOON, || (site.alerts(&[]).len() == 1).then_some(()));
+    wait_for("the first line", SOON, || {
+        (site.alerts(&[]).len() == 1).then_some(())
+    });
     for number in 1..total {
         append(&log, &line(number));
         match number % 400 {
@@ -86,9 +88,19 @@ fn rotation_in_mid_stream_loses_and_doubles_nothing() {
     let stored = |site: &Site| site.metric(site.centre_metrics_port, "canhgac_centre_alerts_total");
     let is_whole = site.settles(SOON * 2, |site| stored(site) >= total as f64);
     let mut counts = vec![0; total];
-    site.alerts(&[]).iter().map(number_of).for_each(|n| counts[n] += 1);
-    let wrong: Vec<_> = (0..total).filter(|n| counts[*n] != 1).map(|n| (n, counts[n])).collect();
-    assert!(wrong.is_empty() && is_whole, "lines not there once: {wrong:?}\n{}", agent.log_text());
+    site.alerts(&[])
+        .iter()
+        .map(number_of)
+        .for_each(|n| counts[n] += 1);
+    let wrong: Vec<_> = (0..total)
+        .filter(|n| counts[*n] != 1)
+        .map(|n| (n, counts[n]))
+        .collect();
+    assert!(
+        wrong.is_empty() && is_whole,
+        "lines not there once: {wrong:?}\n{}",
+        agent.log_text()
+    );
 }
 
 #[test]
