@@ -209,7 +209,9 @@ impl Reader<'_> {
                 directories.extend(name.parent().map(Path::to_path_buf));
             }
         }
-        self.watch.follow(&directories);
+        if self.watch.follow(&directories) {
+            self.scan_again = true;
+        }
         let name = SourceId::new(KIND);
         let note = self.watch.limit().map(|limit| {
             format!("some directories are looked at every few seconds, as they can't be watched: {limit}")
