@@ -93,7 +93,7 @@ impl Reader<'_> {
                 continue;
             };
             if tail.path != tail.base {
-                self.admit_newer(&tail, than, listings, now);
+                self.admit_newer(&tail, than, Some(inode), listings, now);
             }
             self.tails.insert(inode, tail);
         }

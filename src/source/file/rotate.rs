@@ -56,6 +56,14 @@ impl Ended {
     }
 }
 
+/// A file that was rotated before it was looked at.
+struct Missed {
+    time: SystemTime,
+    inode: Inode,
+    path: PathBuf,
+    file: File,
+}
+
 /// What to do with a file that was not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -84,17 +92,22 @@ impl Reader<'_> {
         let Some(file) = &tail.file else {
             return Ok(Verdict::Leave);
         };
-        // What it may be a copy of has to be known first.
-        let is_original = |other: &&Tail| {
-            other.is_queued
+        let unreadable = |error| tail.unreadable(error);
+        // What has the same content under the path itself is read first; then this is known for a copy.
+        for other in self.tails.values_mut() {
+            let is_original = other.is_queued
                 && other.id.is_none()
                 && other.path == other.base
-                && identity::is_named_after(&tail.path, &other.base)
-        };
-        if self.tails.values().any(|other| is_original(&other)) {
-            return Ok(Verdict::Later);
+                && identity::is_named_after(&tail.path, &other.base);
+            if is_original
+                && other.open().is_ok()
+                && let Some(original) = &other.file
+                && begins(original, file).map_err(unreadable)?
+            {
+                other.follows = None;
+                return Ok(Verdict::Later);
+            }
         }
-        let unreadable = |error| tail.unreadable(error);
         let mut from = None;
         for ended in &self.ended {
             if from.is_none()
@@ -189,7 +202,8 @@ impl Reader<'_> {
                 Some(copy) => {
                     let than = copy.modified();
                     self.adopt(copy, tail, place.offset);
-                    self.admit_newer(tail, than, &mut Listings::default(), now);
+                    let mut listings = Listings::default();
+                    tail.follows = self.admit_newer(tail, than, tail.follows, &mut listings, now);
                 }
                 None => {
                     self.ended.push(ended);
@@ -283,34 +297,50 @@ impl Reader<'_> {
     }
 
     /// Admits files that have the name of a rotation of this one's path, that nobody knows, and that were written to
-    /// after `than`, when this path was last known: they came and went between two looks.
+    /// after `than`, when this path was last known: they came and went between two looks. They are read one after the
+    /// other, the first after `after`; returns the last.
     pub fn admit_newer(
         &mut self,
         tail: &Tail,
         than: Option<SystemTime>,
+        after: Option<Inode>,
         listings: &mut Listings,
         now: Instant,
-    ) {
-        let Some(than) = than else {
-            return;
-        };
+    ) -> Option<Inode> {
+        let than = than?;
+        let mut missed = Vec::new();
         for _ in 0..RACES_MAX {
-            if self.try_admit_newer(tail, than, listings, now) {
+            if self.find_newer(tail, than, listings, &mut missed) {
                 break;
             }
             listings.renew();
         }
+        missed.sort_by_key(|missed: &Missed| (missed.time, missed.inode));
+        missed.dedup_by_key(|missed| missed.inode);
+        let mut last = after;
+        for Missed {
+            inode, path, file, ..
+        } in missed
+        {
+            let stream = self.stream_of(&tail.base, tail.entry);
+            let mut tail = Tail::new(inode, path, tail.base.clone(), tail.entry, stream, now);
+            tail.presence = Presence::Left;
+            tail.file = Some(file);
+            tail.follows = last.replace(inode);
+            info!(path = ?tail.path, "file was rotated unseen");
+            self.insert(tail);
+        }
+        last
     }
 
     /// Returns false if a name changed meanwhile.
-    fn try_admit_newer(
-        &mut self,
+    fn find_newer(
+        &self,
         tail: &Tail,
         than: SystemTime,
         listings: &mut Listings,
-        now: Instant,
+        missed: &mut Vec<Missed>,
     ) -> bool {
-        let mut newer = Vec::new();
         let mut is_whole = true;
         for name in tail::names_of(&tail.base) {
             for (inode, path) in listings.beside(&name).unwrap_or_default() {
@@ -330,19 +360,14 @@ impl Reader<'_> {
                     identity::head_of(&file).is_ok_and(|head| head.is_of(*former))
                 });
                 if !was_read {
-                    newer.push((time, *inode, path.clone(), file));
+                    missed.push(Missed {
+                        time,
+                        inode: *inode,
+                        path: path.clone(),
+                        file,
+                    });
                 }
             }
-        }
-        newer.sort_by_key(|(time, inode, ..)| (*time, *inode));
-        newer.dedup_by_key(|(_, inode, ..)| *inode);
-        for (_, inode, path, file) in newer {
-            let stream = self.stream_of(&tail.base, tail.entry);
-            let mut missed = Tail::new(inode, path, tail.base.clone(), tail.entry, stream, now);
-            missed.presence = Presence::Left;
-            missed.file = Some(file);
-            info!(path = ?missed.path, "file was rotated unseen");
-            self.insert(missed);
         }
         is_whole
     }
@@ -377,7 +402,6 @@ impl Reader<'_> {
 
 /// Compares a file with the one that it may be a copy of.
 fn likeness(copy: &File, other: &Tail) -> io::Result<Likeness> {
-    // Its length is taken first: what the other has grown by since does not matter.
     let length = copy.metadata()?.len();
     let reopened;
     let original = match &other.file {
@@ -405,4 +429,13 @@ fn likeness(copy: &File, other: &Tail) -> io::Result<Likeness> {
         true => Likeness::Part(length),
         false => Likeness::Differs,
     })
+}
+
+/// Whether a file begins with all that stands in `copy`, as far as its first line and its last bytes tell.
+fn begins(original: &File, copy: &File) -> io::Result<bool> {
+    // The length of the copy is taken first: what the other has grown by since does not matter.
+    let length = copy.metadata()?.len();
+    Ok(length <= original.metadata()?.len()
+        && identity::head_of(copy)?.hash == identity::head_of(original)?.hash
+        && identity::before(copy, length)? == identity::before(original, length)?)
 }

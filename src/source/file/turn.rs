@@ -23,7 +23,7 @@ pub enum Turn {
     /// And no more will come.
     Over,
     More,
-    /// The worker has no room.
+    /// Nothing could be read, as the worker has no room or another file comes first.
     Blocked,
 }
 
@@ -101,7 +101,8 @@ impl Reader<'_> {
         let mut left = TURN_BYTES;
         loop {
             if self.courier.is_full(&tail.stream.id)? {
-                return Ok(Turn::Blocked);
+                let has_read = left < TURN_BYTES;
+                return Ok(if has_read { Turn::More } else { Turn::Blocked });
             }
             tail.open()?;
             if matches!(tail.origin, Origin::Twin { .. }) && !self.has_parted(tail)? {
