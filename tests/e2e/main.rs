@@ -8,3 +8,4 @@ mod sync;
 mod cli;
 mod demo;
 mod dashboards;
+mod corpora;
