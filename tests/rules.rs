@@ -184,7 +184,7 @@ fn judge(pack: &Arc<Ruleset>, format: Format, lines: &str) -> Vec<Detection> {
         assert_eq!(outcome, Ok(()), "{line}");
         for detection in found {
             let mut correlated = Vec::new();
-            correlator.observe(&detection, &scene.secret, read_at, &mut correlated);
+            correlator.observe_all(&detection, &scene.secret, read_at, &mut correlated);
             all.push(detection);
             all.append(&mut correlated);
         }
