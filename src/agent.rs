@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -27,7 +27,7 @@ use crate::admin::port::PortError;
 use crate::admin::{Admin, Ready};
 use crate::agent::delivery::{Delivery, deliver};
 use crate::agent::keeper::{Keeper, KeeperError, Parts};
-use crate::agent::pipeline::{CHUNKS_MAX, Chunk, Failed, Rules, Worker};
+use crate::agent::pipeline::{CHUNKS_MAX, Chunk, Failed, Pulse, Rules, Worker};
 use crate::agent::report::Reporter;
 use crate::agent::secret::SecretError;
 use crate::alert::HostSecret;
@@ -67,6 +67,7 @@ pub struct Config {
     /// Time zone of logs that name none, such as Asia/Ho_Chi_Minh; empty: this machine's.
     pub zone: String,
     /// Threads that decode and judge; 0: one a core, at most 4.
+    #[serde(deserialize_with = "worker_count")]
     pub workers: usize,
     /// Files and folders of Sigma rules.
     pub rules: Vec<PathBuf>,
@@ -78,6 +79,18 @@ pub struct Config {
     pub centre: forward::Config,
     /// Address of /metrics, /healthz and /readyz; null: none. Port 0 picks a free one.
     pub metrics_listen: Option<SocketAddr>,
+}
+
+/// More threads than any machine has cores for this.
+const WORKERS_WANTED_MAX: usize = 64;
+
+fn worker_count<'d, D: Deserializer<'d>>(from: D) -> Result<usize, D::Error> {
+    let workers = usize::deserialize(from)?;
+    if workers > WORKERS_WANTED_MAX {
+        let message = format!("invalid value: {workers}, expected at most {WORKERS_WANTED_MAX}");
+        return Err(serde::de::Error::custom(message));
+    }
+    Ok(workers)
 }
 
 impl Default for Config {
@@ -133,6 +146,8 @@ pub struct Setup {
 pub struct Agent {
     pub rules: Rules,
     pub failed: Failed,
+    /// Stops beating when the pipeline hangs.
+    pub pulse: Pulse,
     /// Where /metrics is, if it is anywhere.
     pub metrics_at: Option<SocketAddr>,
     metrics: AgentMetrics,
@@ -182,9 +197,9 @@ impl Agent {
             setup.rules_rejected,
             &setup.degraded,
         );
-        let digest = setup.ruleset.digest().to_owned();
         let rules = Rules::new(setup.ruleset);
         let failed = Failed::default();
+        let pulse = Pulse::default();
         let health = Health::default();
         let stop = Stop::default();
         let gone = CancellationToken::new();
@@ -199,7 +214,7 @@ impl Agent {
         };
         let reporter = Reporter::new(
             &setup.degraded,
-            digest,
+            rules.clone(),
             scene.host.clone(),
             health.clone(),
             metrics.clone(),
@@ -212,6 +227,7 @@ impl Agent {
                 correlator: Correlator::default(),
                 secret,
                 metrics: metrics.clone(),
+                pulse: pulse.clone(),
                 stop: gone.clone(),
             },
             &mut restored,
@@ -251,6 +267,7 @@ impl Agent {
         Ok(Self {
             rules,
             failed,
+            pulse,
             metrics_at,
             metrics,
             stop,
@@ -335,7 +352,7 @@ fn workers(config: &Config) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     match config.workers {
         0 => cores.min(WORKERS_MAX),
-        wanted => wanted.min(64),
+        wanted => wanted.min(WORKERS_WANTED_MAX),
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use jiff::Timestamp;
 use rustls::pki_types::DnsName;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -58,19 +58,23 @@ pub struct Config {
     /// What an enrolled host is told to send to; empty: the name that it enrolled at, with the agents' port.
     pub urls: Vec<String>,
     /// Connections of agents at once; each idle one takes about 26 KiB.
+    #[serde(deserialize_with = "places")]
     pub agent_connections: usize,
     /// Connections of people and tools at once.
+    #[serde(deserialize_with = "places")]
     pub people_connections: usize,
     /// Memory for batches under way; beyond it agents are told to come back.
+    #[serde(deserialize_with = "batch_memory")]
     pub batch_memory_bytes: usize,
     /// The most bytes of the database; beyond it nothing is stored, /readyz says so, and agents keep their alerts.
+    #[serde(deserialize_with = "database_bytes")]
     pub database_bytes_max: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            data: "/var/lib/canhgac".into(),
+            data: "/var/lib/canhgac-centre".into(),
             agents_listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
             people_listen: SocketAddr::from(([0, 0, 0, 0], 8444)),
             metrics_listen: SocketAddr::from(([127, 0, 0, 1], 9465)),
@@ -82,6 +86,33 @@ impl Default for Config {
             database_bytes_max: 64 * 1024 * 1024 * 1024,
         }
     }
+}
+
+/// An empty database of ours has a third of this.
+const DATABASE_BYTES_LEAST: u64 = 1024 * 1024;
+
+fn places<'d, D: Deserializer<'d>>(from: D) -> Result<usize, D::Error> {
+    at_least(usize::deserialize(from)?, 1)
+}
+
+fn batch_memory<'d, D: Deserializer<'d>>(from: D) -> Result<usize, D::Error> {
+    at_least(usize::deserialize(from)?, ingest::MEMORY_LEAST)
+}
+
+fn database_bytes<'d, D: Deserializer<'d>>(from: D) -> Result<u64, D::Error> {
+    at_least(u64::deserialize(from)?, DATABASE_BYTES_LEAST)
+}
+
+fn at_least<T: PartialOrd + std::fmt::Display, E: serde::de::Error>(
+    value: T,
+    least: T,
+) -> Result<T, E> {
+    if value < least {
+        return Err(E::custom(format_args!(
+            "invalid value: {value}, expected at least {least}"
+        )));
+    }
+    Ok(value)
 }
 
 #[derive(Debug, Error)]

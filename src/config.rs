@@ -48,7 +48,13 @@ pub struct Faults(pub Vec<Diagnostic>);
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|fault| fault.fmt(f))
+        for (number, fault) in self.0.iter().enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
+            fault.fmt(f)?;
+        }
+        Ok(())
     }
 }
 
@@ -189,22 +195,25 @@ pub fn parse<T: DeserializeOwned + Default>(file: &str, text: &str) -> Result<T,
     }
     let tree = MarkedYaml::load_from_str(text).unwrap_or_default();
     let mut faults = Vec::new();
+    let mut taken = Taken::default();
     while faults.len() < FAULTS_MAX {
         let error = match serde_path_to_error::deserialize::<_, T>(value.clone()) {
             Ok(settings) if faults.is_empty() => return Ok(settings),
             Ok(_) => break,
             Err(error) => error,
         };
-        let steps = steps(error.path());
+        let mut now = steps(error.path());
         let message = error.inner().to_string();
-        let (fault, faulty) = locate(file, text, tree.first(), steps, &message);
-        if faults.contains(&fault) {
-            break; // taking it out did not help; what is known is told
+        let mut steps = taken.original(&now);
+        let (fault, key) = locate(file, text, tree.first(), &mut steps, &message);
+        now.extend(key);
+        if !taken.makes_missing(&steps, &message) {
+            faults.push(fault);
         }
-        faults.push(fault);
-        if !remove(&mut value, &faulty) {
-            break;
+        if !remove(&mut value, &now) {
+            break; // nothing more to take out; what is known is told
         }
+        taken.0.push(steps);
     }
     faults.sort_by_key(|fault: &Diagnostic| fault.place);
     Err(ConfigError::Faults(Faults(faults)))
@@ -214,6 +223,51 @@ pub fn parse<T: DeserializeOwned + Default>(file: &str, text: &str) -> Result<T,
 enum Step {
     Key(String),
     Item(usize),
+}
+
+/// What was taken out, by its path in the file as it was written.
+#[derive(Debug, Default)]
+struct Taken(Vec<Vec<Step>>);
+
+impl Taken {
+    /// Returns the path in the file of what now stands at `steps`: items behind one that was taken out moved up.
+    fn original(&self, steps: &[Step]) -> Vec<Step> {
+        let mut path: Vec<Step> = Vec::new();
+        for step in steps {
+            let mut step = step.clone();
+            if let Step::Item(index) = &mut step {
+                let mut gone: Vec<usize> = self
+                    .0
+                    .iter()
+                    .filter_map(|taken| match taken.split_last() {
+                        Some((Step::Item(gone), before)) if before == path => Some(*gone),
+                        _ => None,
+                    })
+                    .collect();
+                gone.sort_unstable();
+                for before in gone {
+                    *index += usize::from(before <= *index);
+                }
+            }
+            path.push(step);
+        }
+        path
+    }
+
+    /// Whether a field is missing only because it was taken out for a fault of its own, such as a letter too few.
+    fn makes_missing(&self, steps: &[Step], message: &str) -> bool {
+        let name = message
+            .strip_prefix("missing field `")
+            .and_then(|rest| rest.strip_suffix('`'));
+        name.is_some_and(|name| {
+            self.0.iter().any(|taken| match taken.split_last() {
+                Some((Step::Key(key), before)) => {
+                    before == steps && (key == name || nearest(key, [name]).is_some())
+                }
+                _ => false,
+            })
+        })
+    }
 }
 
 fn steps(path: &FieldPath) -> Vec<Step> {
@@ -247,20 +301,22 @@ fn syntax(file: &str, text: &str, error: &serde_yaml::Error) -> Diagnostic {
     }
 }
 
-/// Returns the fault with its place, and the path to what has to go for the next fault to be seen.
+/// Returns the fault with its place, and the key that the path to it lacked, which is added to it.
 fn locate(
     file: &str,
     text: &str,
     root: Option<&MarkedYaml<'_>>,
-    mut steps: Vec<Step>,
+    steps: &mut Vec<Step>,
     message: &str,
-) -> (Diagnostic, Vec<Step>) {
+) -> (Diagnostic, Option<Step>) {
     let mut fault = Diagnostic::error(file, message);
+    let mut lacked = None;
     let mut point_at_key = false;
     if let Some((name, expected)) = unknown_field(message) {
         // The path ends at the key or at the mapping that holds it.
         if steps.last() != Some(&Step::Key(name.to_owned())) {
             steps.push(Step::Key(name.to_owned()));
+            lacked = steps.last().cloned();
         }
         fault.message = format!("unknown field `{name}`");
         fault.label = match expected.is_empty() {
@@ -271,13 +327,34 @@ fn locate(
             fault.hint = format!("did you mean `{meant}`?");
         }
         point_at_key = true;
-    } else if let Some((_, expected)) = message.split_once(", expected ") {
-        fault.label = format!("expected {expected}");
+    } else if let Some((found, expected)) = message.split_once(", expected ") {
+        fault.message = found.to_owned();
+        fault.label = format!("expected {}", plain(expected));
+        if let Some(name) = found.strip_prefix("unknown variant `") {
+            let known = expected.split('`').skip(1).step_by(2);
+            if let Some(meant) = nearest(name.trim_end_matches('`'), known) {
+                fault.hint = format!("did you mean `{meant}`?");
+            }
+        }
+    } else if message == "invalid socket address syntax" {
+        fault.label = "expected an address and a port, such as 127.0.0.1:9464".to_owned();
     }
-    if let Some((place, width)) = root.and_then(|root| place(root, &steps, point_at_key)) {
+    if let Some((place, width)) = root.and_then(|root| place(root, steps, point_at_key)) {
         fault = fault.at(text, place, width);
     }
-    (fault, steps)
+    (fault, lacked)
+}
+
+/// What serde calls by the names of Rust's types.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        "a map" => "keys and values",
+        other if other.starts_with("struct ") => "keys and values",
+        other => other,
+    }
 }
 
 /// Takes apart serde's "unknown field `a`, expected one of `b`, `c`".
@@ -351,13 +428,8 @@ fn remove(value: &mut Value, steps: &[Step]) -> bool {
     match (last, node) {
         (Step::Key(name), Value::Mapping(entries)) => entries.remove(name.as_str()).is_some(),
         (Step::Item(index), Value::Sequence(items)) if *index < items.len() => {
-            // The other items keep their index, and with it their place.
-            if let Some(item) = items.get_mut(*index) {
-                let is_new = !item.is_null();
-                *item = Value::Mapping(serde_yaml::Mapping::new());
-                return is_new;
-            }
-            false
+            items.remove(*index);
+            true
         }
         _ => false,
     }
@@ -437,6 +509,22 @@ mod tests {
     }
 
     #[test]
+    fn an_item_that_lacks_what_it_needs_hides_no_other_fault() {
+        let text = "sources:\n  file:\n    - decode: syslog\n    - path: ''\n    - pth: /c\n      path: /c\n    - {}\nworkers: x\n";
+        let Err(ConfigError::Faults(Faults(faults))) = parse::<agent::Config>("agent.yaml", text)
+        else {
+            panic!("no faults");
+        };
+        let told: Vec<_> = faults
+            .iter()
+            .map(|fault| (fault.place.unwrap().line, fault.message.as_str()))
+            .collect();
+        let mut lines: Vec<_> = told.iter().map(|(line, _)| *line).collect();
+        lines.sort_unstable();
+        assert_eq!(lines, [3, 4, 5, 7, 8], "{told:#?}");
+    }
+
+    #[test]
     fn an_empty_file_is_the_default() {
         for text in ["", "# nothing\n", "---\n"] {
             assert_eq!(parse::<Settings>("f", text).unwrap(), Settings::default());
@@ -446,5 +534,90 @@ mod tests {
     #[test]
     fn a_file_that_is_no_mapping_is_told() {
         assert_eq!(faults("- 1\n- 2\n").len(), 1);
+    }
+
+    const AGENT: &str = include_str!("../deploy/agent.yaml");
+    const CENTRE: &str = include_str!("../deploy/centre.yaml");
+
+    #[test]
+    fn the_files_in_deploy_hold_the_defaults() {
+        let agent: agent::Config = parse("agent.yaml", AGENT).unwrap();
+        assert_eq!(agent, agent::Config::default());
+        let centre: centre::Config = parse("centre.yaml", CENTRE).unwrap();
+        assert_eq!(centre, centre::Config::default());
+    }
+
+    #[test]
+    fn the_commented_examples_of_deploy_are_valid() {
+        let text: String = AGENT
+            .lines()
+            .map(|line| match line.strip_prefix("  #  ") {
+                Some(example) => format!("    {example}\n"),
+                None => format!("{}\n", line.strip_suffix(" []").unwrap_or(line)),
+            })
+            .collect();
+        let config: agent::Config = parse("agent.yaml", &text).unwrap();
+        let sources = config.sources;
+        assert_eq!(
+            (
+                sources.file.len(),
+                sources.capture.len(),
+                sources.pcap.len()
+            ),
+            (2, 1, 1)
+        );
+    }
+
+    /// A wrong key is answered with the keys that are known: those are what the files must list.
+    #[test]
+    fn the_files_in_deploy_hold_every_key() {
+        fn known<T: DeserializeOwned + Default + fmt::Debug>(within: &str) -> Vec<String> {
+            let text = match within {
+                "" => "zz: 1\n".to_owned(),
+                name => format!("{name}: {{ zz: 1 }}\n"),
+            };
+            let told = parse::<T>("f", &text).unwrap_err().to_string();
+            let (_, expected) = told.split_once("expected ").unwrap();
+            expected
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .map(str::to_owned)
+                .collect()
+        }
+        let agent: Value = serde_yaml::from_str(AGENT).unwrap();
+        let centre: Value = serde_yaml::from_str(CENTRE).unwrap();
+        for within in ["", "sources", "fold", "spool", "centre"] {
+            let there = if within.is_empty() {
+                &agent
+            } else {
+                &agent[within]
+            };
+            for key in known::<agent::Config>(within) {
+                assert!(there.get(&key).is_some(), "agent.yaml: {within}.{key}");
+            }
+        }
+        for key in known::<centre::Config>("") {
+            assert!(centre.get(&key).is_some(), "centre.yaml: {key}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_a_setting_refuses_is_told_with_its_place() {
+        let told = |error: ConfigError| match error {
+            ConfigError::Faults(Faults(faults)) => faults
+                .iter()
+                .map(|fault| (fault.place.unwrap().line, fault.message.clone()))
+                .collect::<Vec<_>>(),
+            other => panic!("{other}"),
+        };
+        let agent = "spool:\n  bytes_max: 4096\nfold:\n  budget: 0\n  window: 48h\nworkers: 65\nsources:\n  file:\n    - path: '/var/[log'\n";
+        let faults = told(parse::<agent::Config>("agent.yaml", agent).unwrap_err());
+        let lines: Vec<_> = faults.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [2, 4, 5, 6, 9], "{faults:?}");
+        assert!(faults[0].1.contains("expected at least 1048576"));
+        let centre = "agent_connections: 0\nbatch_memory_bytes: 1\ndatabase_bytes_max: 0\n";
+        let faults = told(parse::<centre::Config>("centre.yaml", centre).unwrap_err());
+        assert_eq!(faults.len(), 3, "{faults:?}");
     }
 }

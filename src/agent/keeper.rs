@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::agent::pipeline::Chunk;
+use crate::agent::pipeline::{Chunk, Pulse};
 use crate::alert::{Alert, HostSecret, Severity};
 use crate::deliver::spool::{Commit, Entry, Restored, Room, Spool, SpoolError};
 use crate::detect::correlate::Correlator;
@@ -56,6 +56,7 @@ pub struct Keeper {
     alerts_since: Option<Instant>,
     progress_since: Option<Instant>,
     metrics: AgentMetrics,
+    pulse: Pulse,
     stop: CancellationToken,
 }
 
@@ -66,6 +67,7 @@ pub struct Parts {
     pub correlator: Correlator,
     pub secret: HostSecret,
     pub metrics: AgentMetrics,
+    pub pulse: Pulse,
     /// Ends the wait for a disk that stays full.
     pub stop: CancellationToken,
 }
@@ -99,8 +101,13 @@ impl Keeper {
             alerts_since: None,
             progress_since: None,
             metrics: parts.metrics,
+            pulse: parts.pulse,
             stop: parts.stop,
         }
+    }
+
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Takes a chunk whole: a commit never falls within one.
@@ -228,6 +235,7 @@ impl Keeper {
                             cause,
                         });
                     }
+                    self.pulse.beat();
                     std::thread::sleep(RETRY_AFTER);
                 }
                 Err(cause) => return Err(KeeperError::Spool(cause)),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -46,6 +47,20 @@ impl Rules {
 
     pub fn replace(&self, ruleset: Ruleset) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ruleset);
+    }
+}
+
+/// Beats while the pipeline's last stage makes progress, also while it waits for a full disk: a hang is what stops it.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    pub fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn beats(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -216,6 +231,7 @@ struct Tally {
 pub fn keep(mut keeper: Keeper, inlet: &Receiver<Chunk>, wake: &Notify) -> Result<(), KeeperError> {
     let mut ticked = Instant::now();
     loop {
+        keeper.pulse().beat();
         let now = Instant::now();
         if now.duration_since(ticked) >= TICK {
             keeper.tick(Timestamp::now());

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use prometheus::core::Collector;
 use ring::digest::{SHA256, digest};
 
+use crate::agent::pipeline::Rules;
 use crate::deliver::wire::{Heartbeat, Ledger, SourceState};
 use crate::metrics::AgentMetrics;
 use crate::source::Health;
@@ -14,7 +15,7 @@ use crate::source::Health;
 /// Makes heartbeats.
 pub struct Reporter {
     degraded: Vec<String>,
-    rules: String,
+    rules: Rules,
     host: String,
     machine: String,
     boot: String,
@@ -27,7 +28,7 @@ impl Reporter {
     /// `unheard`: seconds before this start in which sources that can't be read again were not heard.
     pub fn new(
         degraded: &[String],
-        rules: String,
+        rules: Rules,
         host: String,
         health: Health,
         metrics: AgentMetrics,
@@ -61,7 +62,7 @@ impl Reporter {
             machine: self.machine.clone(),
             boot: self.boot.clone(),
             host: self.host.clone(),
-            rules: self.rules.clone(),
+            rules: self.rules.current().digest().to_owned(),
             ledger,
             sources: sources.collect(),
             drops: self.drops(),
@@ -91,9 +92,16 @@ impl Reporter {
 }
 
 /// /etc/machine-id must not leave the machine in clear (machine-id(5)); its hash tells two machines apart as well.
+/// A container without one is named by its host name.
 pub fn machine() -> String {
-    let id = read_line("/etc/machine-id");
-    let hash = digest(&SHA256, format!("canhgac {id}").as_bytes());
+    let places = [
+        "/etc/machine-id",
+        "/var/lib/dbus/machine-id",
+        "/proc/sys/kernel/hostname",
+    ];
+    let id = places.into_iter().map(read_line).find(|id| !id.is_empty());
+    let id = id.unwrap_or_default();
+    let hash = digest(&SHA256, format!("canhgac machine {id}").as_bytes());
     let hex = hash.as_ref().iter().take(16);
     hex.map(|byte| format!("{byte:02x}")).collect()
 }

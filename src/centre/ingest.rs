@@ -19,8 +19,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use self::batch::{BatchError, Judged, Packing, Sender};
-pub use self::budget::Budget;
 use self::budget::{BATCHES_PER_AGENT, KIB};
+pub use self::budget::{Budget, MEMORY_LEAST};
 use crate::alert::Severity;
 use crate::centre::auth::Auth;
 use crate::centre::listen::read_body;

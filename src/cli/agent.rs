@@ -3,18 +3,23 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::agent;
+use crate::agent::pipeline::Pulse;
 use crate::agent::{Config, Setup};
-use crate::cli::pack;
+use crate::cli::{pack, tell};
 use crate::config;
 use crate::config::Loaded;
 use crate::detect::rule::Ruleset;
+use crate::diagnostic::{Diagnostic, Weight};
 use crate::metrics::AgentMetrics;
 
 /// Watch this host, as a service
@@ -50,17 +55,19 @@ pub fn run(args: &Agent) -> anyhow::Result<ExitCode> {
 fn check(args: &Agent) -> anyhow::Result<ExitCode> {
     let config = config::agent(&args.config)?;
     let (ruleset, rejected) = rules(&config)?;
+    tell(&rejected);
     println!(
-        "{}: valid; {} rules, {rejected} rejected",
+        "{}: valid; {} rules, {} rejected",
         args.config.display(),
-        ruleset.rules().count()
+        ruleset.rules().count(),
+        rejected.len()
     );
-    Ok(ExitCode::from(if rejected > 0 { 3 } else { 0 }))
+    Ok(ExitCode::from(if rejected.is_empty() { 0 } else { 3 }))
 }
 
 async fn serve(args: &Agent, loaded: Loaded) -> anyhow::Result<ExitCode> {
     let config = loaded.config;
-    let (ruleset, rejected) = rules(&config)?;
+    let (ruleset, rejected) = counted_rules(&config)?;
     let count = ruleset.rules().count();
     let mut degraded = Vec::new();
     if loaded.faults.is_some() {
@@ -84,7 +91,9 @@ async fn serve(args: &Agent, loaded: Loaded) -> anyhow::Result<ExitCode> {
     }
     info!(rules = count, rejected, metrics = ?agent.metrics_at, "the agent watches");
     // Nobody listens when systemd did not start us; that is no fault.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let stopped = CancellationToken::new();
+    let watchdog = tokio::spawn(feed_watchdog(agent.pulse.clone(), stopped.clone()));
     let broken = agent.broken.clone();
     loop {
         tokio::select! {
@@ -94,15 +103,41 @@ async fn serve(args: &Agent, loaded: Loaded) -> anyhow::Result<ExitCode> {
             _ = hang_up.recv() => reload(&agent, &config),
         }
     }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    agent.stop().await?;
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    let outcome = agent.stop().await;
+    stopped.cancel();
+    let _ = watchdog.await; // it can't fail: it only waits and sends
+    outcome?;
     info!("the agent has stopped");
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whoever asks for more is told no more often.
+const WATCHDOG_LEAST: Duration = Duration::from_millis(50);
+
+/// Tells systemd that the agent lives, but only while its last stage does: one that hangs is started anew.
+async fn feed_watchdog(pulse: Pulse, stop: CancellationToken) {
+    let Some(period) = sd_notify::watchdog_enabled().filter(|period| !period.is_zero()) else {
+        return;
+    };
+    let mut ticks = tokio::time::interval(period.div_f64(2.0).max(WATCHDOG_LEAST));
+    let mut last = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let now = Some(pulse.beats());
+        if now != last {
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            last = now;
+        }
+    }
+}
+
 /// Reads the rules again; what can't be read leaves the old ones in force.
 fn reload(agent: &agent::Agent, config: &Config) {
-    match rules(config) {
+    match counted_rules(config) {
         Ok((ruleset, rejected)) => {
             info!(
                 rules = ruleset.rules().count(),
@@ -114,23 +149,32 @@ fn reload(agent: &agent::Agent, config: &Config) {
     }
 }
 
-/// Returns the rules that the configuration names, and how many were left out because of a fault.
+/// Returns the rules, and how many were left out: each is a line in the log, so that `grep` finds its file.
+fn counted_rules(config: &Config) -> anyhow::Result<(Ruleset, usize)> {
+    let (ruleset, rejected) = rules(config)?;
+    for fault in &rejected {
+        let line = fault.place.map_or(0, |place| place.line);
+        warn!(
+            file = fault.file,
+            line,
+            fault = fault.message,
+            "a rule is left out"
+        );
+    }
+    Ok((ruleset, rejected.len()))
+}
+
+/// Returns the rules that the configuration names, and why some were left out.
 ///
 /// # Errors
 /// When a path can't be read.
-pub fn rules(config: &Config) -> anyhow::Result<(Ruleset, usize)> {
+pub fn rules(config: &Config) -> anyhow::Result<(Ruleset, Vec<Diagnostic>)> {
     let mut files = match config.builtin_rules {
         true => pack::embedded(),
         false => Vec::new(),
     };
     files.extend(pack::load(&config.rules)?);
-    let (ruleset, faults) = pack::compile(&files);
-    for fault in &faults {
-        warn!("{fault}");
-    }
-    let rejected = faults
-        .iter()
-        .filter(|fault| fault.weight == crate::diagnostic::Weight::Error)
-        .count();
-    Ok((ruleset, rejected))
+    let (ruleset, mut faults) = pack::compile(&files);
+    faults.retain(|fault| fault.weight == Weight::Error);
+    Ok((ruleset, faults))
 }

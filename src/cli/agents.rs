@@ -89,8 +89,7 @@ fn write(
             }
         }
         Output::Csv => {
-            let head =
-                "id,agency,host,state,enrolled,last_heard,version,unexplained_loss,stated_loss";
+            let head = "id,agency,host,state,enrolled,last_heard,version,degraded,unexplained_loss,stated_loss";
             csv(out, &head.split(',').collect::<Vec<_>>())?;
             for agent in agents {
                 csv(
@@ -103,6 +102,7 @@ fn write(
                         &agent.enrolled.to_string(),
                         &heard(agent),
                         agent.version.as_deref().unwrap_or_default(),
+                        &agent.degraded.join(" "),
                         &agent.unexplained_loss.to_string(),
                         &agent.stated_loss.to_string(),
                     ],
@@ -118,6 +118,7 @@ fn write(
                 "AGENCY",
                 "LAST HEARD",
                 "VERSION",
+                "DEGRADED",
                 "LOST",
             ];
             table(out, &head, &rows)?;
@@ -141,6 +142,10 @@ fn row(agent: &Agent, zone: &TimeZone) -> Vec<String> {
         agent.agency.clone(),
         heard.unwrap_or_else(|| "never".to_owned()),
         agent.version.clone().unwrap_or_else(|| "-".to_owned()),
+        match agent.degraded.is_empty() {
+            true => "-".to_owned(),
+            false => agent.degraded.join(", "),
+        },
         lost,
     ]
 }
@@ -180,24 +185,25 @@ mod tests {
             enrolled: "2026-11-05T00:00:00Z".parse().unwrap(),
             last_heard: None,
             version: None,
+            degraded: vec!["config".to_owned()],
             unexplained_loss: 3,
             stated_loss: 0,
         };
         for (output, expected) in [
             (
                 Output::Table,
-                "AGENT  STATE   HOST          AGENCY  LAST HEARD  VERSION  LOST\n\
-                 a1     active  web\\u{1b}[2J  hcm     never       -        3 unexplained\n",
+                "AGENT  STATE   HOST          AGENCY  LAST HEARD  VERSION  DEGRADED  LOST\n\
+                 a1     active  web\\u{1b}[2J  hcm     never       -        config    3 unexplained\n",
             ),
             (
                 Output::Json,
                 "{\"id\":\"a1\",\"agency\":\"hcm\",\"host\":\"web\\u001b[2J\",\"state\":\"active\",\
-                 \"enrolled\":\"2026-11-05T00:00:00Z\",\"unexplained_loss\":3,\"stated_loss\":0}\n",
+                 \"enrolled\":\"2026-11-05T00:00:00Z\",\"degraded\":[\"config\"],\"unexplained_loss\":3,\"stated_loss\":0}\n",
             ),
             (
                 Output::Csv,
-                "\"id\",\"agency\",\"host\",\"state\",\"enrolled\",\"last_heard\",\"version\",\"unexplained_loss\",\"stated_loss\"\r\n\
-                 \"a1\",\"hcm\",\"web\\u{1b}[2J\",\"active\",\"2026-11-05T00:00:00Z\",\"\",\"\",\"3\",\"0\"\r\n",
+                "\"id\",\"agency\",\"host\",\"state\",\"enrolled\",\"last_heard\",\"version\",\"degraded\",\"unexplained_loss\",\"stated_loss\"\r\n\
+                 \"a1\",\"hcm\",\"web\\u{1b}[2J\",\"active\",\"2026-11-05T00:00:00Z\",\"\",\"\",\"config\",\"3\",\"0\"\r\n",
             ),
         ] {
             let mut out = Vec::new();

@@ -32,22 +32,16 @@ pub struct Doctor {
 }
 
 /// # Errors
-/// When stdout is gone.
+/// When the configuration is faulty: then nothing else can be said.
 pub fn run(args: &Doctor) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
     match &args.config {
         None => this_machine(&mut report),
-        Some(path) => match config::agent(path) {
-            Err(error) => report.bad(
-                &format!("configuration {}", path.display()),
-                &error.to_string(),
-                "mend the file, then: canhgac agent --check --config FILE",
-            ),
-            Ok(config) => {
-                report.good(&format!("configuration {}", path.display()), "valid");
-                agent_checks(&config, &mut report);
-            }
-        },
+        Some(path) => {
+            let config = config::agent(path)?;
+            report.good(&format!("configuration {}", path.display()), "valid");
+            agent_checks(&config, &mut report);
+        }
     }
     Ok(ExitCode::from(if report.findings > 0 { 3 } else { 0 }))
 }
@@ -105,7 +99,7 @@ fn tempfile_in(folder: &Path) -> std::io::Result<()> {
 
 fn rule_checks(config: &agent::Config, report: &mut Report) {
     match rules(config) {
-        Ok((ruleset, 0)) => {
+        Ok((ruleset, faults)) if faults.is_empty() => {
             let count = ruleset.rules().count();
             if count == 0 {
                 report.bad(
@@ -117,10 +111,14 @@ fn rule_checks(config: &agent::Config, report: &mut Report) {
                 report.good("rules", &format!("{count} loaded"));
             }
         }
-        Ok((_, rejected)) => report.bad(
+        Ok((ruleset, faults)) => report.bad(
             "rules",
-            &format!("{rejected} have faults and are left out"),
-            "canhgac rules check PATH",
+            &format!(
+                "{} loaded, {} left out because of a fault",
+                ruleset.rules().count(),
+                faults.len()
+            ),
+            "canhgac agent --check --config FILE  says where",
         ),
         Err(error) => report.bad("rules", &format!("{error:#}"), "name paths that exist"),
     }
@@ -168,7 +166,10 @@ fn identity(state: &Path, report: &mut Report) {
         Err(error) => report.bad(
             "identity",
             &error.to_string(),
-            "canhgac enrol --centre URL --token TOKEN",
+            &format!(
+                "sudo canhgac enrol --state {} --centre URL --token TOKEN",
+                state.display()
+            ),
         ),
     }
 }
@@ -184,7 +185,12 @@ fn link(state: &Path, report: &mut Report) {
         (Some(refused), _, _) => report.bad(
             "centre",
             refused,
-            "canhgac agents list, on the centre; or enrol again with a new token",
+            &format!(
+                "`canhgac agents list` at the centre shows where this host stands; to enrol anew: \
+                 sudo rm -r {state}/identity && sudo canhgac enrol --state {state} --centre URL --token TOKEN \
+                 && sudo systemctl restart canhgac-agent",
+                state = state.display()
+            ),
         ),
         (None, _, Some(since)) if since < SILENT_AFTER => report.good("centre", "answers"),
         (None, Some(error), _) => {

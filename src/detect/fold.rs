@@ -7,10 +7,10 @@
 mod state;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::alert::{Alert, Severity};
 use crate::detect::fold::state::{Fold, Keys, StateKey};
@@ -30,11 +30,34 @@ const WINDOWS_PER_KEY_MAX: usize = 4;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Equal alerts within this time are one.
+    #[serde(deserialize_with = "window")]
     pub window: SignedDuration,
     /// New alerts per rule, host and window; beyond it they fold into one.
+    #[serde(deserialize_with = "budget")]
     pub budget: u32,
     /// The same for rules of level critical.
+    #[serde(deserialize_with = "budget")]
     pub budget_critical: u32,
+}
+
+/// A window of a month would keep a month's keys in memory.
+const WINDOW_MAX: SignedDuration = SignedDuration::from_hours(24);
+
+fn window<'d, D: Deserializer<'d>>(from: D) -> Result<SignedDuration, D::Error> {
+    let window = SignedDuration::deserialize(from)?;
+    if window.is_negative() || window > WINDOW_MAX {
+        let message = format!("invalid value: {window:#}, expected a time from 0s to 24h");
+        return Err(serde::de::Error::custom(message));
+    }
+    Ok(window)
+}
+
+/// A budget of none would hide every alert behind one.
+fn budget<'d, D: Deserializer<'d>>(from: D) -> Result<u32, D::Error> {
+    let budget = u32::deserialize(from)?;
+    NonZeroU32::new(budget)
+        .map(NonZeroU32::get)
+        .ok_or_else(|| serde::de::Error::custom("invalid value: 0, expected at least 1"))
 }
 
 impl Default for Config {

@@ -208,7 +208,9 @@ impl Site {
         let url = format!("https://127.0.0.1:{}", self.people_port);
         let state = self.path("agent");
         let state = state.to_str().unwrap();
-        self.run(&["enrol", "--centre", &url, "--token", token, "--data", state])
+        self.run(&[
+            "enrol", "--centre", &url, "--token", token, "--state", state,
+        ])
     }
 
     /// Runs the binary with this site's profile.
@@ -306,4 +308,89 @@ pub fn rotate_by_copy(path: &Path, number: usize) {
 
 fn rotated(path: &Path, number: usize) -> PathBuf {
     path.with_extension(format!("log.{number}"))
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    let out = Command::new("id").arg("-u").output().unwrap();
+    out.stdout == b"0\n"
+}
+
+/// A test that can't run here says so, loudly; where everything has to be there it fails.
+pub fn skip(why: &str) {
+    assert!(std::env::var("CI").is_err(), "{why}");
+    eprintln!("SKIPPED: {why}");
+}
+
+impl Site {
+    /// One line of /metrics, by its name with its labels.
+    pub fn sample(&self, port: u16, name: &str) -> Option<f64> {
+        let text = http_get(port, "/metrics")?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse().ok()
+    }
+
+    /// The binary as a user without rights, who owns the site's folder and has his home there.
+    pub fn unprivileged(&self) -> Command {
+        if !is_root() {
+            let mut command = Command::new(binary());
+            command.env("HOME", self.folder.path());
+            return command;
+        }
+        // The build's folder may be closed to others.
+        let copy = self.path("canhgac");
+        if !copy.exists() {
+            fs::copy(binary(), &copy).unwrap();
+        }
+        let owned = Command::new("chown")
+            .args(["-R", "65534:65534"])
+            .arg(self.folder.path())
+            .status();
+        assert!(owned.unwrap().success());
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(copy)
+            .env("HOME", self.folder.path());
+        command
+    }
+
+    /// Replaces a line of agent.yaml, found by its key.
+    pub fn change_agent(&self, key: &str, line: &str) {
+        let path = self.path("agent.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.lines().any(|line| line.starts_with(key)), "{text}");
+        let changed: Vec<&str> = text
+            .lines()
+            .map(|old| if old.starts_with(key) { line } else { old })
+            .collect();
+        fs::write(&path, changed.join("\n") + "\n").unwrap();
+    }
+
+    /// The only agent of the centre, as `agents list` tells it.
+    pub fn agent(&self) -> Value {
+        let out = self.run(&["agents", "list", "--output", "json"]);
+        assert!(out.status.success(), "{}", said(&out));
+        serde_json::from_slice(&out.stdout).unwrap()
+    }
+
+    /// Waits until the agent serves its metrics.
+    pub fn wait_for_agent(&self, agent: &mut Process) {
+        wait_for("the agent to run", SOON, || {
+            assert!(agent.is_running(), "{}", agent.log_text());
+            http_get(self.agent_metrics_port, "/metrics")
+        });
+    }
+}
+
+/// All that a command wrote to stderr.
+pub fn said(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// Sends a signal by its name.
+pub fn signal(process: &Process, name: &str) {
+    let id = process.id().to_string();
+    let sent = Command::new("kill").args([name, &id]).status().unwrap();
+    assert!(sent.success());
 }

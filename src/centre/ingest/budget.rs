@@ -40,12 +40,13 @@ impl Drop for UnderWay {
     }
 }
 
+/// The smallest that lets one whole batch pass.
+pub const MEMORY_LEAST: usize = 4 * BATCH_BYTES_MAX;
 pub const KIB: usize = 1024;
 
 impl Budget {
     pub fn new(bytes: usize) -> Self {
-        // The smallest that lets one whole batch pass.
-        let kib = (bytes / KIB).max(4 * BATCH_BYTES_MAX / KIB);
+        let kib = bytes.max(MEMORY_LEAST) / KIB;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             kib: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),

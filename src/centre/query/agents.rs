@@ -33,6 +33,9 @@ pub struct Agent {
     pub last_heard: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// What its last heartbeat said does not work as it should: config, spool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<String>,
     /// Alerts that it made and that nothing accounts for.
     pub unexplained_loss: i64,
     /// Alerts that it gave up because its spool was full.
@@ -49,6 +52,7 @@ impl From<store::agents::Agent> for Agent {
             enrolled: agent.enrolled,
             last_heard: agent.last_heard,
             version: agent.version,
+            degraded: agent.degraded,
             unexplained_loss: agent.unexplained,
             stated_loss: agent.stated,
         }

@@ -54,6 +54,8 @@ pub struct Agent {
     pub enrolled: Timestamp,
     pub last_heard: Option<Timestamp>,
     pub version: Option<String>,
+    /// What its last heartbeat said does not work as it should.
+    pub degraded: Vec<String>,
     pub unexplained: i64,
     pub stated: i64,
 }
@@ -229,7 +231,7 @@ impl Write for SetState {
     }
 }
 
-/// id, agency, host, state, enrolled, heard, version, unexplained, stated
+/// id, agency, host, state, enrolled, heard, version, degraded, unexplained, stated
 type Listed = (
     String,
     String,
@@ -237,6 +239,7 @@ type Listed = (
     String,
     i64,
     Option<i64>,
+    Option<String>,
     Option<String>,
     f64,
     f64,
@@ -314,6 +317,7 @@ impl Store {
     ) -> Result<Vec<Agent>, StoreError> {
         let rows: Vec<Listed> = sqlx::query_as(
             "SELECT a.id, a.agency, a.host, a.state, a.enrolled, h.received, h.version,
+             json_extract(h.payload, '$.degraded'),
              (SELECT TOTAL(unexplained) FROM epochs e WHERE e.agent = a.id),
              (SELECT TOTAL(stated) FROM epochs e WHERE e.agent = a.id)
              FROM agents a LEFT JOIN heartbeats h ON h.agent = a.id
@@ -356,7 +360,7 @@ impl Store {
 }
 
 fn agent(row: Listed) -> Result<Agent, StoreError> {
-    let (id, agency, host, state, enrolled, heard, version, unexplained, stated) = row;
+    let (id, agency, host, state, enrolled, heard, version, degraded, unexplained, stated) = row;
     #[expect(
         clippy::cast_possible_truncation,
         reason = "`as` saturates, which is meant"
@@ -371,6 +375,10 @@ fn agent(row: Listed) -> Result<Agent, StoreError> {
         enrolled: timestamp(enrolled)?,
         last_heard: heard.map(timestamp).transpose()?,
         version,
+        // Absent when nothing is degraded, and in a beat of a version that said less.
+        degraded: degraded
+            .and_then(|list| serde_json::from_str(&list).ok())
+            .unwrap_or_default(),
         unexplained: unexplained as i64,
         stated: stated as i64,
     })

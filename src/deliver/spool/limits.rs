@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of the alerts that wait or are kept as acknowledged; the file is larger by a fifth or so.
+    #[serde(deserialize_with = "bytes_max")]
     pub bytes_max: u64,
     /// Bytes of the alerts that the centre will never accept.
     pub dead_bytes_max: u64,
@@ -35,4 +36,16 @@ impl Default for Limits {
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let signed = SignedDuration::deserialize(deserializer)?;
     Duration::try_from(signed).map_err(|_| serde::de::Error::custom("must not be negative"))
+}
+
+/// Below this a batch of long alerts would not fit, and each level's tenth would be a few alerts.
+const BYTES_MAX_LEAST: u64 = 1024 * 1024;
+
+fn bytes_max<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let bytes = u64::deserialize(deserializer)?;
+    if bytes < BYTES_MAX_LEAST {
+        let message = format!("invalid value: {bytes}, expected at least {BYTES_MAX_LEAST}");
+        return Err(serde::de::Error::custom(message));
+    }
+    Ok(bytes)
 }

@@ -530,10 +530,10 @@ fn the_spool_may_be_handed_to_another_thread() {
 
 #[test]
 fn limits_are_read_as_people_write_them() {
-    let text = "bytes_max: 1000\nacknowledged_keep: 12h";
+    let text = "bytes_max: 2000000\nacknowledged_keep: 12h";
     let limits: Limits = serde_yaml::from_str(text).unwrap();
     let expected = Limits {
-        bytes_max: 1000,
+        bytes_max: 2_000_000,
         acknowledged_keep: Duration::from_hours(12),
         ..Limits::default()
     };
