@@ -5,41 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use serde::Deserialize;
+use canhgac::alert::Severity;
+use canhgac::cli::rules::sample::{Samples, lines_of};
+use canhgac::decode::Format;
+use canhgac::detect::rule::{Rule, RuleText, Ruleset};
 
-use canhgac::alert::{HostSecret, Severity};
-use canhgac::decode::{self, Format, Surroundings};
-use canhgac::detect::correlate::{Correlator, Limits};
-use canhgac::detect::mask::Masker;
-use canhgac::detect::rule::{Rule, RuleIndex, RuleText, Ruleset, Scratch};
-use canhgac::detect::{Detection, Scene, Sighting};
-use canhgac::record::{FileId, Position, Record, SourceId};
-
-/// When the samples are read: their times without a year are of this one.
-const READ_AT: &str = "2026-11-22T12:00:00Z";
 /// Characters of a title that still fit a table on a terminal.
 const TITLE_CHARACTERS_MAX: usize = 80;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Samples {
-    rule: String,
-    fires: Vec<Case>,
-    silent: Vec<Case>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    format: String,
-    lines: String,
-    /// How often exactly; without it at least once.
-    alerts: Option<usize>,
-}
 
 #[test]
 fn every_rule_is_read_without_a_word() {
@@ -53,22 +25,9 @@ fn every_rule_fires_and_stays_silent_as_its_samples_say() {
     let pack = pack();
     let mut wrong = String::new();
     for (path, samples) in all_samples() {
-        let file = path.display();
-        let Some(rule) = pack.by_id(&samples.rule) else {
-            wrong.push_str(&format!("{file}: no rule {}\n", samples.rule));
-            continue;
-        };
-        for case in &samples.fires {
-            let seen = count(&pack, rule, case);
-            let is_right = case.alerts.map_or(seen > 0, |alerts| seen == alerts);
-            if !is_right {
-                wrong.push_str(&format!("{file}: `{}` fires {seen} times\n", case.name));
-            }
-        }
-        for case in &samples.silent {
-            let seen = count(&pack, rule, case);
-            if seen > 0 {
-                wrong.push_str(&format!("{file}: `{}` fires {seen} times\n", case.name));
+        for outcome in samples.play(&pack) {
+            if let Some(why) = outcome.wrong {
+                wrong.push_str(&format!("{}: `{}` {why}\n", path.display(), outcome.case));
             }
         }
     }
@@ -119,77 +78,12 @@ fn ordinary_logs_raise_no_alert() {
     let pack = pack();
     for (name, format) in [("auth.log", Format::Syslog), ("access.log", Format::Access)] {
         let lines = read(&root().join("tests/rules/benign").join(name));
-        for detection in judge(&pack, format, &lines) {
+        for detection in lines_of(&pack, format, &lines).unwrap() {
             let rule = detection.rule();
             let title = &rule.reference.title;
             assert!(rule.silent, "{title}: {}", detection.raw.as_str());
         }
     }
-}
-
-/// Returns how often a rule is seen in the lines of a case, be it by itself or only counted by others.
-fn count(pack: &Arc<Ruleset>, rule: RuleIndex, case: &Case) -> usize {
-    let format = case
-        .format
-        .parse()
-        .unwrap_or_else(|error| panic!("{}: {error}", case.name));
-    let found = judge(pack, format, &case.lines);
-    found.iter().filter(|found| found.rule == rule).count()
-}
-
-/// Plays lines as one stream through decoder, rules and correlations; what only counts is in the answer too.
-fn judge(pack: &Arc<Ruleset>, format: Format, lines: &str) -> Vec<Detection> {
-    let scene = Scene {
-        secret: HostSecret::new(&[1; 32]),
-        masker: Masker::new(&[2; 32]),
-        host: "web1".to_owned(),
-    };
-    let around = Surroundings {
-        zone: TimeZone::UTC,
-    };
-    let mut decoder = decode::for_format(format, &around);
-    let mut scratch = Scratch::default();
-    let mut correlator = Correlator::new(Limits::default());
-    let source = SourceId::new("file:sample");
-    let read_at: Timestamp = READ_AT.parse().unwrap();
-    let mut all = Vec::new();
-    let mut offset = 0;
-    for line in lines.lines() {
-        let file = FileId {
-            device: 1,
-            inode: 1,
-            head: 1,
-        };
-        let record = Record {
-            position: Position::Offset { file, offset },
-            read_at,
-            bytes: Bytes::copy_from_slice(line.as_bytes()),
-            cut: false,
-        };
-        offset += line.len() as u64 + 1;
-        let mut found = Vec::new();
-        let mut number = 0;
-        let outcome = decoder.decode(&record, pack.fields(), &mut |event| {
-            let seen = Sighting {
-                source: &source,
-                record: &record,
-                event,
-                number,
-            };
-            pack.matches(event, &mut scratch, |rule, _| {
-                found.push(scene.detection(pack, rule, &seen));
-            });
-            number += 1;
-        });
-        assert_eq!(outcome, Ok(()), "{line}");
-        for detection in found {
-            let mut correlated = Vec::new();
-            correlator.observe(&detection, &scene.secret, read_at, &mut correlated);
-            all.push(detection);
-            all.append(&mut correlated);
-        }
-    }
-    all
 }
 
 fn pack() -> Arc<Ruleset> {
@@ -212,8 +106,7 @@ fn all_samples() -> Vec<(PathBuf, Samples)> {
     yaml_below("tests/rules")
         .into_iter()
         .map(|path| {
-            let samples = serde_yaml::from_str(&read(&path))
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let samples = Samples::read(&path).unwrap_or_else(|error| panic!("{error:#}"));
             (path, samples)
         })
         .collect()

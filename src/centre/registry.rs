@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -19,6 +20,9 @@ use crate::metrics::CentreMetrics;
 pub const REFRESH_EVERY: Duration = Duration::from_secs(2);
 /// Losses and sizes are summed up every so many refreshes.
 const MEASURE_EVERY: u32 = 5;
+
+/// Three heartbeats of a minute and a tenth.
+const SILENT_AFTER: SignedDuration = SignedDuration::from_secs(200);
 
 /// The table of agents.
 #[derive(Debug)]
@@ -76,7 +80,7 @@ impl Registry {
             return Ok(());
         }
         let agents: HashMap<String, Standing> = self.store.standings().await?.into_iter().collect();
-        for state in State::ALL {
+        for state in [State::Quarantined, State::Revoked] {
             let count = agents.values().filter(|agent| agent.state == state).count();
             self.metrics
                 .agents
@@ -112,6 +116,18 @@ impl Registry {
         self.metrics
             .store_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let heard = self
+            .store
+            .heard_since(Timestamp::now() - SILENT_AFTER)
+            .await;
+        match heard {
+            Ok((reporting, silent)) => {
+                let state = |name| self.metrics.agents.with_label_values(&[name]);
+                state("reporting").set(reporting);
+                state("silent").set(silent);
+            }
+            Err(error) => warn!(%error, "silent agents could not be counted"),
+        }
         match self.store.losses().await {
             Ok(losses) => {
                 self.metrics.unexplained_loss.set(losses.unexplained);

@@ -53,9 +53,11 @@ pub fn load(paths: &[PathBuf]) -> anyhow::Result<Vec<RuleFile>> {
         let meta = fs::metadata(path)
             .with_context(|| format!("cannot read rules in {}", path.display()))?;
         let found = if meta.is_dir() {
+            // A sample may lie beside its rule.
             let is_rule = |path: &Path| {
                 path.extension()
                     .is_some_and(|extension| extension == "yml" || extension == "yaml")
+                    && !path.to_string_lossy().ends_with(".test.yml")
             };
             walk(path, is_rule)?
         } else {

@@ -1,4 +1,5 @@
-//! Counts detections in bounded windows: a correlation rule becomes a detection when enough came together.
+//! Counts detections in bounded windows and looks how they follow one another: a correlation rule becomes a
+//! detection when enough came together.
 //! Time is event time, there is no shared watermark: a window belongs to its group and is moved by the
 //! group's own events only, so that a forged line of another group changes nothing here.
 //!
@@ -6,6 +7,8 @@
 //! a window that has the newly arrived event in it, the correlation fires and **the events of that window are
 //! consumed**: N times the threshold in equal events make at most N alerts, and folding takes those together.
 //! An event that lacks a field of the group, or the field that is counted, is not counted.
+//! Where rules must come together, the rules are what is counted; where they must follow one another, the window
+//! ends at the last of them.
 //!
 //! Late events count like others, at their own time. What bounds the memory: an event is let go when it is older
 //! than the newest by the timespan and five minutes (no event's clock is further ahead) *and* either lies here for
@@ -36,6 +39,7 @@ use crate::detect::correlate::window::LATE_MAX;
 use crate::detect::correlate::window::Window;
 use crate::detect::rule::Base;
 use crate::detect::rule::Correlation;
+use crate::detect::rule::Counted;
 use crate::detect::rule::RuleIndex;
 use crate::detect::rule::Ruleset;
 
@@ -160,15 +164,26 @@ impl Correlator {
         out: &mut Vec<Detection>,
     ) {
         let mut fired = Vec::new();
-        self.count(detection, secret, now, &mut fired);
-        let mut at = 0;
+        self.observe_all(detection, secret, now, &mut fired);
+        fired.retain(|fired| !fired.rule().silent);
+        out.append(&mut fired);
+    }
+
+    /// As `observe`, with those that are only bases of others.
+    pub fn observe_all(
+        &mut self,
+        detection: &Detection,
+        secret: &HostSecret,
+        now: Timestamp,
+        out: &mut Vec<Detection>,
+    ) {
+        let mut at = out.len();
+        self.count(detection, secret, now, out);
         // Ends: the rules' own check refuses correlations over themselves.
-        while let Some(above) = fired.get(at).cloned() {
-            self.count(&above, secret, now, &mut fired);
+        while let Some(above) = out.get(at).cloned() {
+            self.count(&above, secret, now, out);
             at += 1;
         }
-        fired.retain(|fired| !fired.ruleset.rule(fired.rule).silent);
-        out.append(&mut fired);
     }
 
     /// Ends groups that nothing came to for long.
@@ -230,12 +245,12 @@ impl Correlator {
         fired: &mut Vec<Detection>,
     ) {
         let rules = &detection.ruleset;
-        for &(index, base) in rules.feeds(detection.rule) {
+        for &(index, at) in rules.feeds(detection.rule) {
             let rule = rules.rule(index);
             let Some(correlation) = rule.correlation() else {
                 continue;
             };
-            let Some(base) = correlation.bases.get(base) else {
+            let Some(base) = correlation.bases.get(at) else {
                 continue;
             };
             let Some(part) = Part::of(detection, base, secret) else {
@@ -250,7 +265,10 @@ impl Correlator {
                 time: detection.time,
                 id: detection.id,
                 repeat: detection.repeat.max(1),
-                value: part.value,
+                value: match correlation.counted {
+                    Counted::Events | Counted::Values => part.value,
+                    Counted::Rules | Counted::Sequence => window::marker(at),
+                },
                 arrived: now,
                 arrival: 0,
             };

@@ -43,6 +43,7 @@ pub use crate::detect::rule::correlation::Base;
 pub use crate::detect::rule::correlation::Comparison;
 pub use crate::detect::rule::correlation::Correlation;
 pub use crate::detect::rule::correlation::Counted;
+pub use crate::detect::rule::correlation::Presence;
 
 /// A rule's place in its set. Means nothing in another set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -142,7 +143,7 @@ impl Ruleset {
             for document in read::read(text, &mut told) {
                 match &document.body {
                     Body::Rule(_) => set.add_detection(&document, &mut told),
-                    Body::Correlation(_) => correlations.push(document),
+                    Body::Correlation(_) | Body::Faulty { .. } => correlations.push(document),
                 }
             }
         }

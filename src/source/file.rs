@@ -166,6 +166,8 @@ struct Reader<'a> {
     pace: Pace,
     scan_at: Instant,
     scan_not_before: Instant,
+    /// A directory is watched since the last look at it.
+    scan_again: bool,
     sweep_at: Instant,
     scratch: Vec<u8>,
 }
@@ -197,6 +199,7 @@ impl<'a> Reader<'a> {
             pace,
             scan_at: now,
             scan_not_before: now,
+            scan_again: false,
             sweep_at: now + pace.sweep,
             scratch: vec![0; BEFORE_BYTES + WINDOW_BYTES],
         }
@@ -210,6 +213,9 @@ impl<'a> Reader<'a> {
                 let gap = SCAN_GAP.max(now.elapsed() * 10);
                 self.scan_not_before = Instant::now() + gap;
                 self.scan_at = Instant::now() + self.pace.scan.max(gap);
+                if std::mem::take(&mut self.scan_again) {
+                    self.scan_soon();
+                }
             }
             if now >= self.sweep_at {
                 self.sweep();
@@ -291,18 +297,34 @@ impl<'a> Reader<'a> {
 
     /// Gives each ready file one turn; true when all that are left wait for a worker.
     fn round(&mut self) -> Result<bool, Closed> {
-        let mut is_blocked = !self.ready.is_empty();
+        let mut has_read = false;
+        let mut waiting = Vec::new();
         for _ in 0..self.ready.len() {
             let Some(inode) = self.ready.pop_front().filter(|_| !self.stop.is_set()) else {
                 return Ok(false);
             };
             let turn = self.turn(inode)?;
-            if matches!(turn, Turn::More | Turn::Blocked) {
-                self.queue(inode);
+            has_read |= turn != Turn::Blocked;
+            match turn {
+                Turn::More => self.queue(inode),
+                Turn::Blocked => waiting.push(inode),
+                Turn::Idle | Turn::Over => (),
             }
-            is_blocked &= turn == Turn::Blocked;
         }
-        Ok(is_blocked && !self.ready.is_empty())
+        // Who got nothing is first when there is room again.
+        let is_blocked = !has_read && !waiting.is_empty();
+        for inode in waiting.into_iter().rev() {
+            self.queue_first(inode);
+        }
+        Ok(is_blocked)
+    }
+
+    fn queue_first(&mut self, inode: Inode) {
+        if let Some(tail) = self.tails.get_mut(&inode)
+            && !std::mem::replace(&mut tail.is_queued, true)
+        {
+            self.ready.push_front(inode);
+        }
     }
 }
 

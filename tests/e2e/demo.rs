@@ -26,7 +26,7 @@ fn alerts_stand_within_ten_seconds_of_a_first_start() {
             .unwrap();
         String::from_utf8(out.stdout).unwrap()
     };
-    let wanted = ["ssh", "sudo", "many ports", "DNS"];
+    let wanted = ["ssh", "sudo", "ports", "DNS"];
     let text = wait_for("the demo's alerts", SOON, || {
         assert!(up.is_running(), "{}", up.log_text());
         let text = list();

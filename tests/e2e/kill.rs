@@ -3,6 +3,7 @@
 //! CANHGAC_KILL_ROUNDS sets the rounds (10 by default), CANHGAC_SEED the instants.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use crate::delivery::{EVERY_LINE, NO_FOLD, number_of};
@@ -13,6 +14,24 @@ const LINES: usize = 10_000;
 const ATTACKERS: usize = 7;
 /// The correlation fires on every so many events of one address.
 const THRESHOLD: usize = 100;
+
+const FAILURE_ID: &str = "5f0b1c1e-0000-4000-8000-000000000002";
+const MANY_ID: &str = "5f0b1c1e-0000-4000-8000-000000000003";
+
+const EVERY_ID: &str = "5f0b1c1e-0000-4000-8000-000000000001";
+const END_ID: &str = "5f0b1c1e-0000-4000-8000-000000000004";
+
+const END: &str = "title: End
+id: 5f0b1c1e-0000-4000-8000-000000000004
+status: test
+logsource:
+    product: linux
+detection:
+    keywords:
+        - 'end of stream'
+    condition: keywords
+level: informational
+";
 
 /// Failures by sshd, one alert each; folded by source address.
 const FAILURE: &str = "title: Failure
@@ -52,8 +71,10 @@ fn ten_thousand_lines_arrive_once_each_without_folding() {
     site.agent_config(NO_FOLD);
     let line =
         |number: usize| format!("Nov 22 10:00:00 web1 app[1]: attack number {number} of many\n");
-    let _centre = under_fire(&site, line, |site| site.alerts(&[]).len() >= LINES);
-    let alerts = site.alerts(&[]);
+    let _centre = under_fire(&site, line, "", |site| {
+        site.alerts(&["--rule", EVERY_ID]).len() >= LINES
+    });
+    let alerts = site.alerts(&["--rule", EVERY_ID]);
     let numbers: BTreeSet<_> = alerts.iter().map(number_of).collect();
     let ids: BTreeSet<_> = alerts.iter().map(|alert| alert["id"].to_string()).collect();
     println!(
@@ -62,7 +83,13 @@ fn ten_thousand_lines_arrive_once_each_without_folding() {
         ids.len(),
         numbers.len()
     );
-    assert_eq!(numbers.len(), LINES, "lines are missing");
+    let missing: Vec<_> = (0..LINES).filter(|n| !numbers.contains(n)).collect();
+    assert!(
+        missing.is_empty(),
+        "{} lines are missing, such as {:?}",
+        missing.len(),
+        missing.first()
+    );
     assert_eq!(alerts.len(), LINES, "lines are doubled");
     assert_eq!(ids.len(), LINES);
 }
@@ -74,40 +101,48 @@ fn ten_thousand_lines_are_counted_once_each_with_folding() {
     site.rule("many.yml", CORRELATION);
     site.agent_config("");
     let line = |number: usize| {
-        format!(
-            "2026-11-22T10:{:02}:{:02}+00:00 web1 sshd[{number}]: Failed password for root from 203.0.113.{} port {} ssh2\n",
-            number / 60 % 60 / 10,
-            number % 60,
-            number % ATTACKERS + 1,
-            1024 + number % 60_000,
-        )
+        let clock = format!("10:0{}:{:02}", number / 60 % 6, number % 60);
+        failure(&clock, number)
     };
-    let _centre = under_fire(&site, line, |site| {
-        let failures = site.alerts(&["--rule", "5f0b1c1e-0000-4000-8000-000000000002"]);
-        let counted: u64 = tally(&failures, address).values().sum();
-        counted >= LINES as u64
-    });
-    let failures = site.alerts(&["--rule", "5f0b1c1e-0000-4000-8000-000000000002"]);
+    // Two hours later: the first event past its end closes a fold, and its whole count is sent.
+    let later: String = (0..ATTACKERS * THRESHOLD)
+        .map(|number| failure("12:00:00", number))
+        .collect();
     let written: BTreeMap<_, _> = (1..=ATTACKERS)
         .map(|n| {
             let lines = (0..LINES).filter(|number| number % ATTACKERS + 1 == n);
             (format!("203.0.113.{n}"), lines.count() as u64)
         })
         .collect();
+    // Each window of the correlation survives: every hundredth failure of an address completes one.
+    let completed: BTreeMap<_, _> = written
+        .iter()
+        .map(|(address, lines)| (address.clone(), lines / THRESHOLD as u64))
+        .collect();
+    let first_hour =
+        |site: &Site, rule: &str| site.alerts(&["--rule", rule, "--until", "2026-11-22T11:00:00Z"]);
+    let _centre = under_fire(&site, line, &later, |site| {
+        tally(&first_hour(site, FAILURE_ID), address) == written
+            && tally(&first_hour(site, MANY_ID), address) == completed
+    });
+    let failures = first_hour(&site, FAILURE_ID);
     println!(
         "folding on: {} alerts of {ATTACKERS} addresses",
         failures.len()
     );
     assert_eq!(tally(&failures, address), written);
     assert_eq!(failures.len(), ATTACKERS, "one id a window");
-
-    // Each window of the correlation survived: every hundredth failure of an address completed one.
-    let many = site.alerts(&["--rule", "5f0b1c1e-0000-4000-8000-000000000003"]);
-    let completed: BTreeMap<_, _> = written
-        .iter()
-        .map(|(address, lines)| (address.clone(), lines / THRESHOLD as u64))
-        .collect();
+    let many = first_hour(&site, MANY_ID);
     assert_eq!(tally(&many, address), completed);
+    assert_eq!(many.len(), ATTACKERS, "one id a window");
+}
+
+fn failure(clock: &str, number: usize) -> String {
+    format!(
+        "2026-11-22T{clock}+00:00 web1 sshd[{number}]: Failed password for root from 203.0.113.{} port {} ssh2\n",
+        number % ATTACKERS + 1,
+        1024 + number % 60_000,
+    )
 }
 
 fn address(alert: &serde_json::Value) -> String {
@@ -117,20 +152,28 @@ fn address(alert: &serde_json::Value) -> String {
         .to_owned()
 }
 
-/// Writes the lines while agent and centre are killed, then waits until `is_done`; returns the centre for questions.
+/// Writes the lines while agent and centre are killed, then what comes `later`, and waits until `is_done`; returns the
+/// centre for questions.
 fn under_fire(
     site: &Site,
     line: impl Fn(usize) -> String,
+    later: &str,
     is_done: impl Fn(&Site) -> bool,
 ) -> Process {
     let rounds: usize = number("CANHGAC_KILL_ROUNDS", 10);
     let mut chance = Chance(number("CANHGAC_SEED", 0x5eed) as u64 | 1);
     println!("{rounds} rounds, seed {}", chance.0);
+    site.rule("end.yml", END);
     let mut centre = site.start_centre();
     site.enrol();
     let mut agent = site.start_agent();
     let log = site.log_file("auth.log");
-    let mut written = 0;
+    // The agent knows the log before anything is killed: what was rotated away before its first commit, nobody saw.
+    append(&log, &line(0));
+    wait_for("the first line", SOON, || {
+        (!site.alerts(&[]).is_empty()).then_some(())
+    });
+    let mut written = 1;
     for round in 0..rounds {
         let until = LINES * (round + 1) / rounds;
         // The kill falls at a random line of the round and at a random instant after it.
@@ -146,9 +189,24 @@ fn under_fire(
             spin(Duration::from_micros(50));
         }
     }
-    wait_for("every line to arrive", SOON * 6, || {
-        is_done(site).then_some(())
+    // Behind this line all of the stream has been judged.
+    append(
+        &log,
+        "2026-11-22T10:09:00+00:00 web1 app[1]: end of stream\n",
+    );
+    wait_for("the end of the stream", SOON * 2, || {
+        (!site.alerts(&["--rule", END_ID]).is_empty()).then_some(())
     });
+    append(&log, later);
+    let is_whole = site.settles(SOON * 4, &is_done);
+    if !is_whole {
+        eprintln!(
+            "not all arrived; the agent says:
+{}",
+            agent.log_text()
+        );
+        eprintln!("log files: {}", listing(site));
+    }
     // What would come twice comes now: the agent stops in order, and starts once more.
     assert_eq!(agent.stop(), Some(0), "{}", agent.log_text());
     agent = site.start_agent();
@@ -159,6 +217,25 @@ fn under_fire(
     });
     assert_eq!(agent.stop(), Some(0), "{}", agent.log_text());
     centre
+}
+
+/// The log files with their sizes, for the message of a failure.
+fn listing(site: &Site) -> String {
+    let mut files: Vec<_> = std::fs::read_dir(site.path("logs"))
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let meta = entry.metadata().unwrap();
+            format!(
+                "{} inode {} {} bytes; ",
+                entry.path().display(),
+                meta.ino(),
+                meta.len()
+            )
+        })
+        .collect();
+    files.sort();
+    files.concat()
 }
 
 fn rotate(log: &std::path::Path, round: usize, chance: &mut Chance) {

@@ -11,3 +11,4 @@ mod refusals;
 mod service;
 mod demo;
 mod dashboards;
+mod corpora;

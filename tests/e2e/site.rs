@@ -26,7 +26,6 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut check: impl FnMut() -> Op
             return found;
         }
         assert!(Instant::now() < until, "waited {deadline:?} for {what}");
-        std::thread::yield_now();
         // A poll of another process: nothing here can wake us.
         std::thread::park_timeout(Duration::from_millis(10));
     }
@@ -223,6 +222,18 @@ impl Site {
             .stdin(Stdio::null())
             .output()
             .unwrap()
+    }
+
+    /// Whether `is_so` becomes true before the deadline.
+    pub fn settles(&self, deadline: Duration, is_so: impl Fn(&Self) -> bool) -> bool {
+        let until = Instant::now() + deadline;
+        while !is_so(self) {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        true
     }
 
     /// Every alert at the centre, by pages as a person's tool would read them.

@@ -31,6 +31,7 @@ fn an_answer_comes_after_a_sync_and_a_removal_after_the_answer() {
             .filter(|answer| answer.starts_with("HTTP/1.1 200"))
     });
     let mut agent = traced(&site, "agent");
+    let keeper = keeper(&agent);
     for number in 0..ALERTS {
         let line = format!("Nov 22 10:00:00 web1 app[1]: attack number {number} of many\n");
         append(&site.log_file("app.log"), &line);
@@ -46,7 +47,7 @@ fn an_answer_comes_after_a_sync_and_a_removal_after_the_answer() {
     let answers = answers_after_sync(&calls(&site, "centre"), site.agents_port);
     println!("centre: {answers} answers, each after a sync of the store's log");
     assert!(answers >= ALERTS, "{answers} answers were seen");
-    let removals = removals_after_answer(&calls(&site, "agent"), site.agents_port);
+    let removals = removals_after_answer(&calls(&site, "agent"), site.agents_port, keeper);
     println!(
         "agent: {removals} writes of the forwarder to the spool, none while an answer was awaited"
     );
@@ -84,10 +85,8 @@ fn answers_after_sync(calls: &[Call], port: u16) -> usize {
 }
 
 /// Counts the transactions of the forwarder: none may fall between a request and its answer.
-fn removals_after_answer(calls: &[Call], port: u16) -> usize {
+fn removals_after_answer(calls: &[Call], port: u16, keeper: u32) -> usize {
     let centre = format!("->127.0.0.1:{port}]");
-    // The keeper commits alerts; it is the thread that first synced the spool's log after the start.
-    let keeper = keeper(calls);
     let (mut awaited, mut has_sent, mut removals) = (false, false, 0);
     for call in calls {
         if call.file.ends_with(&centre) && call.is_send() && call.began {
@@ -98,7 +97,7 @@ fn removals_after_answer(calls: &[Call], port: u16) -> usize {
             && call.is_sync()
             && call.began
             && call.file.ends_with("spool.db-wal")
-            && Some(call.thread) != keeper
+            && call.thread != keeper
         {
             assert!(!awaited, "a removal before the answer: {}", call.line);
             removals += 1;
@@ -107,24 +106,23 @@ fn removals_after_answer(calls: &[Call], port: u16) -> usize {
     removals
 }
 
-/// The thread that synced the spool's log most often of those that never touched a socket.
-fn keeper(calls: &[Call]) -> Option<u32> {
-    let mut syncs: BTreeMap<u32, usize> = BTreeMap::new();
-    for call in calls {
-        if call.is_sync() && call.file.ends_with("spool.db-wal") {
-            *syncs.entry(call.thread).or_default() += 1;
-        }
-    }
-    let name = |thread: u32| {
-        calls
-            .iter()
-            .any(|call| call.thread == thread && call.is_send())
-    };
-    syncs
-        .into_iter()
-        .filter(|(thread, _)| !name(*thread))
-        .max_by_key(|(_, count)| *count)
-        .map(|(thread, _)| thread)
+/// The thread that commits alerts; the forwarder's removals are other threads'.
+fn keeper(agent: &Process) -> u32 {
+    wait_for("the keeper", SOON, || {
+        let threads = fs::read_dir(format!("/proc/{}/task", child_of(agent)?)).ok()?;
+        threads.flatten().find_map(|thread| {
+            let name = fs::read_to_string(thread.path().join("comm")).ok()?;
+            let id = thread.file_name().into_string().ok()?.parse().ok()?;
+            (name.trim() == "keeper").then_some(id)
+        })
+    })
+}
+
+/// strace makes short-lived children of its own before the traced one.
+fn child_of(strace: &Process) -> Option<String> {
+    let id = strace.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+    Some(children.split_whitespace().next()?.to_owned())
 }
 
 /// One line of a trace: a call that began, ended, or both.
@@ -221,9 +219,7 @@ fn traced(site: &Site, role: &str) -> Process {
 
 /// Stops the traced process; strace ends with it.
 fn stop_traced(strace: &mut Process) {
-    let id = strace.id();
-    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-    let child = children.split_whitespace().next().unwrap().to_owned();
+    let child = child_of(strace).unwrap();
     let done = Command::new("kill")
         .args(["-TERM", &child])
         .status()

@@ -330,6 +330,21 @@ impl Store {
         rows.into_iter().map(agent).collect()
     }
 
+    /// Returns how many active agents were heard since `since`, and how many were not.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn heard_since(&self, since: Timestamp) -> Result<(i64, i64), StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT COUNT(CASE WHEN h.received >= ?1 THEN 1 END),
+             COUNT(CASE WHEN h.received >= ?1 THEN NULL ELSE 1 END)
+             FROM agents a LEFT JOIN heartbeats h ON h.agent = a.id WHERE a.state = 'active'",
+        )
+        .bind(since.as_microsecond())
+        .fetch_one(&self.readers)
+        .await?)
+    }
+
     /// Returns what an agent's last heartbeat said, as JSON.
     ///
     /// # Errors

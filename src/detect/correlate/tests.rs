@@ -47,6 +47,13 @@ fn key(text: &str) -> GroupKey {
 
 /// A detection of `failed` at a second, with `name=value` groups.
 fn detection(rules: &Arc<Ruleset>, number: u64, at: i64, groups: &str) -> Detection {
+    Detection {
+        rule: rules.by_id("base").unwrap(),
+        ..named(rules, number, at, groups)
+    }
+}
+
+fn named(rules: &Arc<Ruleset>, number: u64, at: i64, groups: &str) -> Detection {
     let mut id = [0; 16];
     id[8..].copy_from_slice(&number.to_be_bytes());
     let groups: Vec<(&str, &str)> = groups
@@ -55,7 +62,7 @@ fn detection(rules: &Arc<Ruleset>, number: u64, at: i64, groups: &str) -> Detect
         .collect();
     Detection {
         ruleset: Arc::clone(rules),
-        rule: rules.by_id("base").unwrap(),
+        rule: RuleIndex(0),
         id: AlertId::from_bytes(id),
         time: second(at),
         observed: second(at),
@@ -428,6 +435,117 @@ fn correlations_feed_correlations_and_silent_ones_stay_inside() {
     }
 }
 
+/// Rules `a`, `b` and `c`, and a correlation over them within a minute.
+fn together(kind: &str, lines: &str) -> Arc<Ruleset> {
+    let mut text = String::new();
+    for name in ["a", "b", "c"] {
+        text += &format!(
+            "title: {name}\nid: {name}\nlogsource: {{product: linux}}\ndetection:\n  s: {{f: a}}\n  condition: s\n---\n"
+        );
+    }
+    text += &format!(
+        "title: t\nid: t\ncorrelation:\n  type: {kind}\n  rules: [a, b, c]\n  group-by: [ip]\n  timespan: 60s\n{lines}"
+    );
+    let (rules, told) = Ruleset::compile(&[RuleText {
+        file: "r.yml",
+        text: &text,
+    }]);
+    let is_mild =
+        |told: &crate::diagnostic::Diagnostic| told.weight == crate::diagnostic::Weight::Warning;
+    assert!(told.iter().all(is_mild), "{told:?}");
+    Arc::new(rules)
+}
+
+fn seen(rules: &Arc<Ruleset>, rule: &str, number: u64, at: i64) -> Detection {
+    Detection {
+        rule: rules.by_id(rule).unwrap(),
+        ..named(rules, number, at, "ip=1")
+    }
+}
+
+/// Feeds events `rule@second`; returns for each alert its causes.
+fn follow(rules: &Arc<Ruleset>, correlator: &mut Correlator, events: &str) -> Vec<Vec<u64>> {
+    let mut out = Vec::new();
+    for (n, event) in (0..).zip(events.split_whitespace()) {
+        let (rule, at) = event.split_once('@').unwrap();
+        let at = at.parse().unwrap();
+        let detection = seen(rules, rule, n, at);
+        correlator.observe(&detection, &secret(), second(at), &mut out);
+    }
+    let causes = |fired: &Detection| fired.causes.iter().map(number).collect();
+    out.iter().map(causes).collect()
+}
+
+#[test]
+fn rules_come_together_in_any_order_or_in_theirs() {
+    let any = together("temporal", "");
+    let two = together("temporal", "  condition: {gte: 2}\n");
+    let either = together("temporal", "  condition: a and (b or c)\n");
+    let without = together("temporal", "  condition: a and b and not c\n");
+    let ordered = together("temporal_ordered", "");
+    for (rules, events, expected) in [
+        (&any, "a@0 b@10 c@20", vec![vec![0, 1, 2]]),
+        (&any, "c@0 a@10 b@20", vec![vec![0, 1, 2]]),
+        (&any, "a@0 a@1 b@2 a@3", vec![]),
+        (&any, "a@0 b@10 c@60", vec![]),
+        (&any, "a@0 b@10 c@59 a@60 b@61", vec![vec![0, 1, 2]]),
+        (&any, "a@0 c@59 b@30", vec![vec![0, 2, 1]]),
+        (&two, "b@0 b@1 c@2", vec![vec![0, 1, 2]]),
+        (&either, "b@0 c@1", vec![]),
+        (&either, "b@0 c@1 a@2", vec![vec![0, 1, 2]]),
+        (&without, "c@0 a@1 b@2 a@61 b@61", vec![vec![2, 3]]),
+        (&without, "a@1 b@2 c@3", vec![vec![0, 1]]),
+        (&ordered, "a@0 b@10 c@20", vec![vec![0, 1, 2]]),
+        (&ordered, "a@0 c@10 b@20", vec![]),
+        (&ordered, "a@0 c@10 b@20 c@30", vec![vec![0, 1, 2, 3]]),
+        (&ordered, "a@0 b@10 c@60", vec![]),
+        (&ordered, "a@0 a@5 b@10 c@60", vec![vec![1, 2, 3]]),
+        // By the time of the events, not of their reading; a log that tells seconds does not tell order.
+        (&ordered, "c@20 b@10 a@0", vec![vec![2, 1, 0]]),
+        (&ordered, "c@5 b@5 a@5", vec![vec![0, 1, 2]]),
+        // What fired is consumed.
+        (&ordered, "a@0 b@1 c@2 c@3 b@4 c@5", vec![vec![0, 1, 2]]),
+    ] {
+        let mut correlator = Correlator::default();
+        assert_eq!(follow(rules, &mut correlator, events), expected, "{events}");
+    }
+}
+
+#[test]
+fn the_alert_of_a_sequence_has_the_id_of_its_last_arrival() {
+    let rules = together("temporal_ordered", "");
+    let mut correlator = Correlator::default();
+    let mut out = Vec::new();
+    for (n, rule, at) in [(1, "a", 0), (2, "c", 20), (3, "b", 10)] {
+        let detection = seen(&rules, rule, n, at);
+        correlator.observe(&detection, &secret(), second(20), &mut out);
+    }
+    let completing = seen(&rules, "b", 3, 10).id;
+    let id = secret().correlation_id("t", &key("1").hash, &completing);
+    assert_eq!(out.len(), 1);
+    assert_eq!((out[0].id, out[0].causes_count), (id, 3));
+}
+
+#[test]
+fn a_flood_of_one_step_is_bounded_and_hides_no_other() {
+    for kind in ["temporal", "temporal_ordered"] {
+        let rules = together(kind, "");
+        let mut correlator = Correlator::default();
+        let mut events = "a@0 b@1 ".to_owned();
+        events += &"a@2 ".repeat(500);
+        assert!(follow(&rules, &mut correlator, &events).is_empty());
+        assert!(correlator.events() <= 20, "{}", correlator.events());
+        let mut out = Vec::new();
+        let last = seen(&rules, "c", 9999, 3);
+        correlator.observe(&last, &secret(), second(3), &mut out);
+        assert_eq!(out.len(), 1, "{kind}");
+    }
+    let rules = together("temporal_ordered", "");
+    let mut correlator = Correlator::default();
+    follow(&rules, &mut correlator, &"b@0 a@1 b@2 c@0 ".repeat(400));
+    assert!(correlator.events() <= 1000);
+}
+
 /// Forgets nothing and looks at every window.
 #[derive(Default)]
 struct Reference(Vec<(i64, u64, u8)>);
@@ -467,6 +585,31 @@ impl Reference {
         }
         None
     }
+}
+
+/// Whether the newest event completes a window; if so, consumes it.
+fn together_by_brute_force(
+    events: &mut Vec<(i64, u64, usize)>,
+    newest: u64,
+    ordered: bool,
+) -> bool {
+    let mut ends: Vec<i64> = events.iter().map(|(time, ..)| *time).collect();
+    ends.sort_unstable();
+    for end in ends {
+        let inside: Vec<_> = events
+            .iter()
+            .copied()
+            .filter(|(time, ..)| *time <= end && *time > end - 60)
+            .collect();
+        let of = |wanted: usize| inside.iter().filter(move |(.., rule)| *rule == wanted);
+        let is_whole =
+            of(0).any(|a| of(1).any(|b| of(2).any(|c| !ordered || a.0 <= b.0 && b.0 <= c.0)));
+        if is_whole && inside.iter().any(|(_, known, _)| *known == newest) {
+            events.retain(|entry| !inside.contains(entry));
+            return true;
+        }
+    }
+    false
 }
 
 proptest! {
@@ -517,6 +660,36 @@ proptest! {
             let detection = detection(&rules, n, at, &format!("ip=1 port={port}"));
             correlator.observe(&detection, &secret(), second(at), &mut out);
             let expected = reference.observe(at, n, Some(port), least).is_some();
+            prop_assert_eq!(!out.is_empty(), expected);
+        }
+    }
+
+    #[test]
+    fn sequences_equal_a_model_that_forgets_nothing(
+        events in prop::collection::vec((0_i64..200, 0_usize..3, any::<bool>()), 1..40),
+        is_ordered in any::<bool>(),
+    ) {
+        let rules = together(if is_ordered { "temporal_ordered" } else { "temporal" }, "");
+        let mut correlator = Correlator::default();
+        let mut kept: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let mut reference: Vec<(i64, u64, usize)> = Vec::new();
+        for (n, (at, rule, is_killed)) in (0..).zip(events) {
+            if is_killed {
+                for changed in correlator.changed() {
+                    match changed.value {
+                        Some(value) => kept.insert(changed.key, value),
+                        None => kept.remove(&changed.key),
+                    };
+                }
+                correlator = Correlator::default();
+                let restored = kept.iter().map(|(key, value)| Kept { key: key.clone(), value: Some(value.clone()) });
+                correlator.restore(restored.collect());
+            }
+            let mut out = Vec::new();
+            let detection = seen(&rules, ["a", "b", "c"][rule], n, at);
+            correlator.observe(&detection, &secret(), second(at), &mut out);
+            reference.push((at, n, rule));
+            let expected = together_by_brute_force(&mut reference, n, is_ordered);
             prop_assert_eq!(!out.is_empty(), expected);
         }
     }

@@ -24,6 +24,9 @@ const ARRIVALS_MIN: usize = 64;
 const EVENTS_MIN: usize = 1000;
 /// Of each counted value the events that arrived last: one for the window that is open, one for a late one.
 const PER_VALUE_MAX: usize = 2;
+/// Of a rule among several so many events are kept whatever stands around them, so that a late event of another rule
+/// still finds them; beyond it only those that begin or end a run of the same rule, which are as good as the others.
+const PER_STEP_MAX: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
@@ -94,18 +97,23 @@ impl Window {
         }
         let (id, time) = (entry.id, entry.time);
         self.put_back(entry);
-        if correlation.counted == Counted::Values {
-            self.thin(&entry.value);
+        match correlation.counted {
+            Counted::Events => {}
+            Counted::Values => self.thin(&entry.value),
+            Counted::Rules | Counted::Sequence => self.thin_runs(&entry.value),
         }
         let needed = needed(correlation);
         self.let_go(correlation.timespan, needed, now);
-        if correlation.counted == Counted::Values && self.entries.len() < needed {
+        if correlation.counted != Counted::Events && self.entries.len() < needed {
             return None;
         }
         let first = self.entries.partition_point(|known| known.time < time);
         let at = (first..self.entries.len())
             .find(|&at| self.entries.get(at).is_some_and(|known| known.id == id))?;
-        let (from, to) = self.completed(at, correlation)?;
+        let (from, to) = match correlation.counted {
+            Counted::Sequence => self.followed(at, correlation)?,
+            _ => self.completed(at, correlation)?,
+        };
         let fired: Vec<_> = self.entries.drain(from..to).collect();
         Some(Fired {
             ids: fired.iter().map(|entry| entry.id).collect(),
@@ -150,16 +158,58 @@ impl Window {
             if next.is_some_and(|next| next.time == end.time) {
                 continue;
             }
-            let count = tally.count();
-            let holds = correlation
-                .predicates
-                .iter()
-                .all(|(comparison, bound)| comparison.holds(count, *bound));
-            if holds {
+            if tally.fulfils(correlation) {
                 return Some((from, at + to + 1));
             }
         }
         None
+    }
+
+    /// Returns the first window `(t - timespan, t]` in which all rules follow one another, the event at `at` among
+    /// them: from there the nearest of each rule before, and the nearest of each rule after.
+    fn followed(&self, at: usize, correlation: &Correlation) -> Option<(usize, usize)> {
+        let added = self.entries.get(at)?;
+        let steps = correlation.bases.len();
+        let step = (0..steps).find(|step| marker(*step) == added.value)?;
+        let of = |step: usize| {
+            let marker = marker(step);
+            move |entry: &&Entry| entry.value == marker
+        };
+        let (mut begin, mut end) = (added.time, added.time);
+        for before in (0..step).rev() {
+            let until = self.place(begin);
+            begin = self.entries.range(..until).rev().find(of(before))?.time;
+        }
+        for after in step + 1..steps {
+            let from = self.entries.partition_point(|known| known.time < end);
+            end = self.entries.range(from..).find(of(after))?.time;
+        }
+        if end.duration_since(begin) >= correlation.timespan {
+            return None;
+        }
+        let oldest = end
+            .saturating_sub(correlation.timespan)
+            .unwrap_or(Timestamp::MIN);
+        let from = self.entries.partition_point(|known| known.time <= oldest);
+        Some((from, self.place(end)))
+    }
+
+    /// Lets the first arrived of a rule go that stands between two of the same rule.
+    fn thin_runs(&mut self, value: &[u8; 16]) {
+        let same = |at: usize| {
+            self.entries
+                .get(at)
+                .is_some_and(|known| known.value == *value)
+        };
+        let count = (0..self.entries.len()).filter(|at| same(*at)).count();
+        if count <= PER_STEP_MAX {
+            return;
+        }
+        let inner = (1..self.entries.len()).filter(|&at| same(at - 1) && same(at) && same(at + 1));
+        let oldest = inner.min_by_key(|&at| self.entries.get(at).map(|known| known.arrival));
+        if let Some(at) = oldest {
+            self.entries.remove(at);
+        }
     }
 
     /// Keeps of a value only what arrived last, so that one value in a flood does not push out the others.
@@ -210,6 +260,11 @@ impl Window {
     }
 }
 
+/// Returns what stands for a rule where rules are counted: its place among the bases.
+pub fn marker(base: usize) -> [u8; 16] {
+    (base as u128).to_be_bytes()
+}
+
 /// Returns the least count that fulfils the condition.
 fn needed(correlation: &Correlation) -> usize {
     use crate::detect::rule::Comparison::Equal;
@@ -236,7 +291,7 @@ impl Tally {
     fn new(counted: Counted) -> Self {
         match counted {
             Counted::Events => Self::Events(0),
-            Counted::Values => Self::Values(HashMap::new()),
+            Counted::Values | Counted::Rules | Counted::Sequence => Self::Values(HashMap::new()),
         }
     }
 
@@ -261,10 +316,17 @@ impl Tally {
         }
     }
 
-    fn count(&self) -> u64 {
-        match self {
+    fn fulfils(&self, correlation: &Correlation) -> bool {
+        let count = match self {
             Self::Events(count) => *count,
-            Self::Values(values) => values.len() as u64,
-        }
+            Self::Values(values) => {
+                if let Some(presence) = &correlation.presence {
+                    return presence.holds(&|base| values.contains_key(&marker(base)));
+                }
+                values.len() as u64
+            }
+        };
+        let mut predicates = correlation.predicates.iter();
+        predicates.all(|(comparison, bound)| comparison.holds(count, *bound))
     }
 }

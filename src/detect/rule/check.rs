@@ -184,7 +184,9 @@ pub fn rule(document: &Mapping) -> Result<(), Fault> {
         Value::Sequence(conditions) if !conditions.is_empty() => conditions.as_slice(),
         other => std::slice::from_ref(other),
     };
-    conditions.iter().try_for_each(check_condition)
+    let spot = Spot::value(&["detection", "condition"]);
+    let mut conditions = conditions.iter();
+    conditions.try_for_each(|condition| check_expression(condition, spot.clone()))
 }
 
 fn check_logsource(document: &Mapping) -> Result<(), Fault> {
@@ -313,8 +315,7 @@ fn check_modifier(modifier: &str, spot: Spot) -> Result<(), Fault> {
         .hint(hint))
 }
 
-fn check_condition(condition: &Value) -> Result<(), Fault> {
-    let spot = Spot::value(&["detection", "condition"]);
+fn check_expression(condition: &Value, spot: Spot) -> Result<(), Fault> {
     let Some(text) = condition.as_str() else {
         return Err(Fault::new("a condition must be a text").at(spot));
     };
@@ -415,11 +416,21 @@ pub fn correlation(document: &Mapping) -> Result<(), Fault> {
                 .at(Spot::key(&["correlation", key])));
         }
     }
-    if correlation.get("condition").is_some_and(Value::is_string) {
+    if let Some(condition) = correlation
+        .get("condition")
+        .filter(|condition| condition.is_string())
+    {
+        let is_temporal = matches!(
+            correlation.get("type").and_then(Value::as_str),
+            Some("temporal" | "temporal_ordered")
+        );
+        if is_temporal {
+            return check_expression(condition, Spot::value(&["correlation", "condition"]));
+        }
         return Err(
-            Fault::new("extended conditions of correlations are not supported yet")
+            Fault::new("a condition over rules, where something is counted")
                 .at(Spot::value(&["correlation", "condition"]))
-                .hint("write a count: `condition: {gte: 10}`"),
+                .hint("write a count: `condition: {gte: 10}`; rules are named in `type: temporal`"),
         );
     }
     check_threshold(correlation)

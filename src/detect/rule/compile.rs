@@ -203,7 +203,7 @@ fn in_condition(word: &str) -> Spot {
 }
 
 /// Whether a name fits a pattern with any number of `*`.
-fn fits(pattern: &str, name: &str) -> bool {
+pub fn fits(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == name;
     };

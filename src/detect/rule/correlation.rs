@@ -1,12 +1,12 @@
 //! Correlation rules: what is counted, over which rules, by which fields. The counting is in `detect::correlate`.
 
+mod condition;
+
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use rsigma_parser::ConditionOperator;
-use rsigma_parser::CorrelationCondition;
 use rsigma_parser::CorrelationRule;
 use rsigma_parser::CorrelationType;
 use rsigma_parser::WindowMode;
@@ -15,6 +15,7 @@ use crate::detect::rule::Compiled;
 use crate::detect::rule::Head;
 use crate::detect::rule::RuleIndex;
 use crate::detect::rule::Ruleset;
+use crate::detect::rule::correlation::condition::Condition;
 use crate::detect::rule::digest_of;
 use crate::detect::rule::locate::Fault;
 use crate::detect::rule::locate::Spot;
@@ -25,11 +26,15 @@ use crate::diagnostic::Diagnostic;
 use crate::diagnostic::nearest;
 use crate::event::field::FieldId;
 
+pub use crate::detect::rule::correlation::condition::Presence;
+
 /// The longest window: what is kept for it is bounded by number, so a longer one would only promise more.
 const TIMESPAN_SECONDS_MAX: u64 = 366 * 24 * 3600;
 /// The highest number that can be counted to: so many events of one group are kept at most.
 pub const COUNT_MAX: u64 = 10_000;
 const GROUP_FIELDS_MAX: usize = 32;
+/// More rules in one order of events than an attack has steps; bounds what an event costs.
+const SEQUENCE_MAX: usize = 32;
 
 /// What a correlation counts.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub struct Correlation {
     pub timespan: SignedDuration,
     /// All must hold of the count.
     pub predicates: Vec<(Comparison, u64)>,
+    /// Stands instead of the predicates where a condition names rules.
+    pub presence: Option<Presence>,
     /// Whether the bases alert for themselves as well.
     pub generate: bool,
 }
@@ -50,6 +57,11 @@ pub enum Counted {
     Events,
     /// Distinct values.
     Values,
+    /// Distinct rules, in any order.
+    Rules,
+    /// All rules, one after the other in the order of `bases`. Events of the same time are in any order: a log
+    /// that tells seconds says no more.
+    Sequence,
 }
 
 /// A rule whose detections are counted.
@@ -87,7 +99,8 @@ impl Comparison {
 
 /// Adds the correlations whose bases are there, in an order in which bases come first.
 pub fn add_all(set: &mut Ruleset, mut waiting: Vec<Document<'_>>, told: &mut Vec<Diagnostic>) {
-    let mut names: HashMap<String, RuleIndex> = HashMap::new();
+    let named: Vec<Named> = waiting.iter().filter_map(Named::of).collect();
+    let mut names = Names::new();
     for (index, rule) in set.rules() {
         if !rule.name.is_empty() {
             names.entry(rule.name.clone()).or_insert(index);
@@ -100,14 +113,8 @@ pub fn add_all(set: &mut Ruleset, mut waiting: Vec<Document<'_>>, told: &mut Vec
             let Body::Correlation(sigma) = &document.body else {
                 continue;
             };
-            let bases: Option<Vec<_>> = sigma
-                .rules
-                .iter()
-                .map(|reference| {
-                    set.by_id(reference)
-                        .or_else(|| names.get(reference).copied())
-                })
-                .collect();
+            let bases = sigma.rules.iter();
+            let bases: Option<Vec<_>> = bases.map(|rule| find(set, &names, rule)).collect();
             let Some(bases) = bases else {
                 left.push(document);
                 continue;
@@ -130,11 +137,60 @@ pub fn add_all(set: &mut Ruleset, mut waiting: Vec<Document<'_>>, told: &mut Vec
         waiting = left;
     }
     link(set);
+    silence(set, &names, &named);
+}
+
+type Names = HashMap<String, RuleIndex>;
+
+fn find(set: &Ruleset, names: &Names, reference: &str) -> Option<RuleIndex> {
+    set.by_id(reference)
+        .or_else(|| names.get(reference).copied())
+}
+
+/// The rules that a correlation stands on, be it sound or not.
+struct Named {
+    rules: Vec<String>,
+    generate: bool,
+}
+
+impl Named {
+    fn of(document: &Document<'_>) -> Option<Self> {
+        match &document.body {
+            Body::Rule(_) => None,
+            Body::Correlation(sigma) => Some(Self {
+                rules: sigma.rules.clone(),
+                generate: sigma.generate,
+            }),
+            Body::Faulty { rules, generate } => Some(Self {
+                rules: rules.clone(),
+                generate: *generate,
+            }),
+        }
+    }
+}
+
+/// A base is written to be counted. It stays silent also when what counts it was refused: the fault is told,
+/// and every mistyped password an alert of its own would bury the others.
+fn silence(set: &mut Ruleset, names: &Names, named: &[Named]) {
+    let mut silent: HashMap<RuleIndex, bool> = HashMap::new();
+    for correlation in named {
+        for reference in &correlation.rules {
+            if let Some(index) = find(set, names, reference) {
+                let silent = silent.entry(index).or_insert(true);
+                *silent = *silent && !correlation.generate;
+            }
+        }
+    }
+    for (index, silent) in silent {
+        if let Some(rule) = set.rules.get_mut(index.at()) {
+            rule.silent = silent;
+        }
+    }
 }
 
 fn tell_unresolved(
     set: &Ruleset,
-    names: &HashMap<String, RuleIndex>,
+    names: &Names,
     left: &[Document<'_>],
     told: &mut Vec<Diagnostic>,
 ) {
@@ -224,13 +280,15 @@ fn compile(
     let counted = match sigma.correlation_type {
         CorrelationType::EventCount => Counted::Events,
         CorrelationType::ValueCount => Counted::Values,
+        CorrelationType::Temporal => Counted::Rules,
+        CorrelationType::TemporalOrdered => Counted::Sequence,
         other => {
             return Err(Fault::new(format!(
                 "correlations of the type `{}` are not supported yet",
                 other.as_str()
             ))
             .at(Spot::value(&["correlation", "type"]))
-            .hint("supported are event_count and value_count"));
+            .hint("supported are event_count, value_count, temporal and temporal_ordered"));
         }
     };
     if sigma.window != WindowMode::Sliding {
@@ -247,20 +305,33 @@ fn compile(
         ))
         .at(Spot::word(&["correlation"], &sigma.timespan.original)));
     }
-    let (predicates, values) = threshold(sigma, counted, warnings)?;
+    let mut listed = HashSet::new();
+    // A rule named twice counts once.
+    let bases: Vec<_> = bases
+        .iter()
+        .zip(&sigma.rules)
+        .filter(|(rule, _)| listed.insert(**rule))
+        .collect();
+    if counted == Counted::Sequence && bases.len() > SEQUENCE_MAX {
+        return Err(
+            Fault::new(format!("an order of more than {SEQUENCE_MAX} rules")).at(at("rules")),
+        );
+    }
+    let references: Vec<_> = bases.iter().map(|(_, name)| name.as_str()).collect();
+    let Condition {
+        predicates,
+        presence,
+        values,
+    } = Condition::read(sigma, counted, &references, warnings)?;
     if sigma.group_by.len() + values.len() > GROUP_FIELDS_MAX {
         return Err(Fault::new(format!("more than {GROUP_FIELDS_MAX} fields")).at(at("group-by")));
     }
-    let mut named = HashSet::new();
     let compiled = Correlation {
         counted,
         bases: bases
             .iter()
-            .zip(&sigma.rules)
-            // A rule named twice counts once.
-            .filter(|(rule, _)| named.insert(**rule))
             .map(|(rule, reference)| Base {
-                rule: *rule,
+                rule: **rule,
                 group: resolve(sigma, reference, &sigma.group_by),
                 values: resolve(sigma, reference, &values),
             })
@@ -272,6 +343,7 @@ fn compile(
             .collect(),
         timespan: SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)),
         predicates,
+        presence,
         generate: sigma.generate,
     };
     for name in compiled
@@ -286,71 +358,6 @@ fn compile(
     Ok(compiled)
 }
 
-/// A comparison with a number.
-type Predicate = (Comparison, u64);
-
-/// Returns what the count is compared with, and the fields whose values are counted.
-fn threshold(
-    sigma: &CorrelationRule,
-    counted: Counted,
-    warnings: &mut Vec<Fault>,
-) -> Result<(Vec<Predicate>, Vec<String>), Fault> {
-    let spot = Spot::key(&["correlation", "condition"]);
-    let CorrelationCondition::Threshold {
-        predicates, field, ..
-    } = &sigma.condition
-    else {
-        return Err(Fault::new("a condition that is no count").at(spot));
-    };
-    let predicates: Vec<_> = predicates
-        .iter()
-        .map(|&(operator, bound)| {
-            let comparison = match operator {
-                ConditionOperator::Lt => Comparison::Less,
-                ConditionOperator::Lte => Comparison::LessEqual,
-                ConditionOperator::Gt => Comparison::Greater,
-                ConditionOperator::Gte => Comparison::GreaterEqual,
-                ConditionOperator::Eq => Comparison::Equal,
-                ConditionOperator::Neq => Comparison::NotEqual,
-            };
-            (comparison, bound)
-        })
-        .collect();
-    if let Some((_, bound)) = predicates.iter().find(|(_, bound)| *bound > COUNT_MAX) {
-        return Err(Fault::new(format!(
-            "a count to {bound}; at most {COUNT_MAX} events are kept"
-        ))
-        .at(spot));
-    }
-    let holds = |count| {
-        predicates
-            .iter()
-            .all(|(comparison, bound)| comparison.holds(count, *bound))
-    };
-    if !(1..=COUNT_MAX + 1).any(holds) {
-        return Err(Fault::new("a condition that no count fulfils").at(spot));
-    }
-    if holds(1) {
-        warnings.push(
-            Fault::warning("this condition holds at the first event already")
-                .at(spot.clone())
-                .hint("a count is judged at each event, not at the end of a window: use gte or gt"),
-        );
-    }
-    let values = field.clone().unwrap_or_default();
-    match (counted, values.is_empty()) {
-        (Counted::Values, true) => Err(Fault::new("`value_count` needs the field to count")
-            .at(spot)
-            .hint("condition: {field: TargetUserName, gte: 10}")),
-        (Counted::Events, false) => Err(Fault::new(
-            "`event_count` counts events, not values of a field",
-        )
-        .at(spot)
-        .hint("remove `field`, or use `type: value_count`")),
-        _ => Ok((predicates, values)),
-    }
-}
-
 /// Returns what the fields are called in the events of one base.
 fn resolve(sigma: &CorrelationRule, reference: &str, names: &[String]) -> Vec<Arc<str>> {
     names
@@ -363,11 +370,10 @@ fn resolve(sigma: &CorrelationRule, reference: &str, names: &[String]) -> Vec<Ar
         .collect()
 }
 
-/// Tells each base what it feeds, which fields to keep for it, and whether it is silent.
+/// Tells each base what it feeds and which fields to keep for it.
 fn link(set: &mut Ruleset) {
     let mut feeds: HashMap<RuleIndex, Vec<(RuleIndex, usize)>> = HashMap::new();
     let mut wanted: HashMap<RuleIndex, Vec<Arc<str>>> = HashMap::new();
-    let mut silent: HashMap<RuleIndex, bool> = HashMap::new();
     let correlations: Vec<_> = set.correlations().collect();
     // Those above first: what they ask of a correlation is asked of its bases.
     for &(index, correlation) in correlations.iter().rev() {
@@ -380,8 +386,6 @@ fn link(set: &mut Ruleset) {
                     wanted.push(Arc::clone(name));
                 }
             }
-            let silent = silent.entry(base.rule).or_insert(true);
-            *silent = *silent && !correlation.generate;
         }
     }
     for (index, names) in wanted {
@@ -391,7 +395,6 @@ fn link(set: &mut Ruleset) {
             .collect();
         if let Some(rule) = set.rules.get_mut(index.at()) {
             rule.group_fields = known.into();
-            rule.silent = silent.get(&index).copied().unwrap_or(false);
             let mut feeds = feeds.remove(&index).unwrap_or_default();
             feeds.sort_unstable();
             rule.feeds = feeds.into();

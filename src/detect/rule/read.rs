@@ -26,6 +26,11 @@ pub const TEXT_BYTES_MAX: usize = 10 << 20;
 pub enum Body {
     Rule(Box<SigmaRule>),
     Correlation(Box<CorrelationRule>),
+    /// A correlation that was refused: what it names stays silent all the same.
+    Faulty {
+        rules: Vec<String>,
+        generate: bool,
+    },
 }
 
 /// One document of a file, read.
@@ -77,7 +82,10 @@ pub fn read<'a>(source: &RuleText<'a>, told: &mut Vec<Diagnostic>) -> Vec<Docume
                         Fault::new(format!("a document that can't be written again: {error}"))
                     })?
                 };
-                let body = read_document(&value, &digested)?;
+                let body = match read_document(&value, &digested) {
+                    Ok(body) => body,
+                    Err(fault) => (faulty(&value).ok_or_else(|| fault.clone())?, vec![fault]),
+                };
                 Ok(Some((digested, body)))
             }
         });
@@ -173,6 +181,27 @@ fn read_document(value: &Value, text: &str) -> Result<(Body, Vec<Fault>), Fault>
     // What the parser minds without refusing, such as a malformed `related`.
     warnings.extend(collection.errors.into_iter().map(Fault::warning));
     Ok((body, warnings))
+}
+
+/// Returns what can be said of a refused correlation.
+fn faulty(document: &Value) -> Option<Body> {
+    let correlation = document.get("correlation")?;
+    let rules = match correlation.get("rules")? {
+        Value::String(rule) => vec![rule.clone()],
+        Value::Sequence(rules) => rules
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
+        _ => return None,
+    };
+    let generate = |of: &Value| of.get("generate").and_then(Value::as_bool);
+    Some(Body::Faulty {
+        rules,
+        generate: generate(correlation)
+            .or_else(|| generate(document))
+            .unwrap_or(false),
+    })
 }
 
 /// Returns a custom key's text; a list becomes lines.

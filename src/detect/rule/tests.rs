@@ -849,13 +849,13 @@ fn aliases_and_correlations_over_correlations_pass_fields_down() {
 }
 
 #[test]
-fn broken_correlations_are_told_and_their_bases_stay_loud() {
+fn broken_correlations_are_told_and_what_they_name_stays_silent() {
     let text = correlation("");
     for (from, to, message) in [
         (
             "event_count",
-            "temporal",
-            "correlations of the type `temporal` are not supported yet",
+            "temporal_ordered",
+            "an order of rules with a count",
         ),
         (
             "[failed]",
@@ -883,7 +883,7 @@ fn broken_correlations_are_told_and_their_bases_stay_loud() {
         (
             "{gte: 10}",
             "a and b",
-            "extended conditions of correlations are not supported yet",
+            "a condition over rules, where something is counted",
         ),
         (
             "event_count",
@@ -902,11 +902,88 @@ fn broken_correlations_are_told_and_their_bases_stay_loud() {
         assert_eq!(told[0].message, message);
         assert!(told[0].place.is_some(), "{to}: {}", told[0]);
         assert_eq!(set.len(), 1, "{to}");
+        let names_base = !["[faild]", "[many]", "[]"].contains(&to);
+        assert_eq!(
+            set.rule(set.by_id("base").unwrap()).silent,
+            names_base,
+            "{to}"
+        );
+        let (set, _) = compile(&text.replace(from, &format!("{to}\n  generate: true")));
         assert!(!set.rule(set.by_id("base").unwrap()).silent, "{to}");
     }
     let (set, told) = compile(&text.replace("gte: 10", "lt: 10"));
     assert_eq!(set.len(), 2);
     assert_eq!(told[0].weight, Weight::Warning);
+}
+
+fn together(kind: &str, condition: &str) -> (Ruleset, Vec<Diagnostic>) {
+    let other = BASE.replace("failed", "entered").replace("base", "other");
+    compile(&format!(
+        "{BASE}---\n{other}---\ntitle: both\nid: both\ncorrelation:\n  type: {kind}\n  rules: [failed, entered]\n  group-by: [ip]\n  timespan: 5m\n  aliases:\n    ip: {{failed: SourceIp, entered: ClientIp}}\n{condition}"
+    ))
+}
+
+#[test]
+fn a_temporal_correlation_names_its_rules_and_asks_for_all() {
+    for kind in ["temporal", "temporal_ordered"] {
+        let (set, told) = together(kind, "");
+        assert_eq!(told, [], "{kind}");
+        let (_, both) = set.correlations().next().unwrap();
+        assert_eq!(both.predicates, [(Comparison::GreaterEqual, 2)]);
+        assert_eq!(both.bases[1].group, ["ClientIp".into()]);
+        for base in ["base", "other"] {
+            assert!(set.rule(set.by_id(base).unwrap()).silent);
+        }
+    }
+    use Presence::{All, AtLeast, Not, Seen};
+    for (condition, presence) in [
+        ("failed and entered", All(vec![Seen(0), Seen(1)])),
+        ("all of them", AtLeast(2, vec![Seen(0), Seen(1)])),
+        (
+            "entered and not failed",
+            All(vec![Seen(1), Not(Box::new(Seen(0)))]),
+        ),
+        ("1 of fail*", AtLeast(1, vec![Seen(0)])),
+    ] {
+        let (set, told) = together("temporal", &format!("  condition: {condition}\n"));
+        assert!(told.iter().all(|told| told.weight == Weight::Warning));
+        let (_, both) = set.correlations().next().unwrap();
+        assert_eq!(both.presence.as_ref(), Some(&presence), "{condition}");
+    }
+    for (kind, condition, message) in [
+        (
+            "temporal",
+            "entred and failed",
+            "the condition names `entred`, which `rules` does not",
+        ),
+        ("temporal", "{gte: 3}", "a condition that no count fulfils"),
+        (
+            "temporal",
+            "{gte: 2, field: User}",
+            "a temporal correlation is over rules, not values of a field",
+        ),
+        (
+            "temporal",
+            "1 of none*",
+            "`of none*`, which stands for 0 rules",
+        ),
+        (
+            "temporal_ordered",
+            "failed and entered",
+            "an order of rules with a condition over them",
+        ),
+        (
+            "temporal",
+            "failed and and",
+            "a condition that can't be read: `failed and and`",
+        ),
+    ] {
+        let (set, told) = together(kind, &format!("  condition: {condition}\n"));
+        assert_eq!(told.len(), 1, "{condition}: {told:?}");
+        assert_eq!(told[0].message, message);
+        assert!(told[0].place.is_some(), "{condition}");
+        assert_eq!(set.len(), 2);
+    }
 }
 
 #[test]

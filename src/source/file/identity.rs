@@ -81,10 +81,14 @@ impl Head {
         }
     }
 
+    pub fn is_of(self, file: FileId) -> bool {
+        file.head & !LIFE == self.hash
+    }
+
     /// Names the file. One that begins as its inode's `former` life did gets another name all the same, so that equal
     /// lines at equal offsets are two events.
     pub fn name(self, inode: Inode, former: Option<FileId>) -> FileId {
-        let lives = former.filter(|former| former.head & !LIFE == self.hash);
+        let lives = former.filter(|former| self.is_of(*former));
         let life = lives.map_or(0, |former| former.head.wrapping_add(1) & LIFE);
         FileId {
             device: inode.device,
@@ -157,14 +161,15 @@ pub fn is_compressed(start: &[u8]) -> bool {
     magics.iter().any(|magic| start.starts_with(magic))
 }
 
-/// Whether `path` begins as the name that a rotation or a copy of `base` would get: `auth.log` → `auth.log.bak`.
+/// Whether `path` begins as the name that a rotation or a copy of `base` would get, and is longer: `auth.log` →
+/// `auth.log.bak`. So no two files are named after each other.
 pub fn is_named_after(path: &Path, base: &Path) -> bool {
     let (Some((name, _)), Some((base_name, stem))) = (name_and_stem(path), name_and_stem(base))
     else {
         return false;
     };
     let stem = base_name.get(..stem).unwrap_or_default();
-    path != base && !stem.is_empty() && name.starts_with(stem)
+    !stem.is_empty() && name.len() > base_name.len() && name.starts_with(stem)
 }
 
 /// Whether `path` has the name of `base` and besides only a number or a date: `auth.log.1`, `auth-20260101.log`.

@@ -11,7 +11,7 @@ use crate::record::{FileId, Mark, Progress, Range, SourceId};
 use crate::source::file::Reader;
 use crate::source::file::courier::KIND;
 use crate::source::file::identity::{self, Inode, Place};
-use crate::source::file::scan::Listings;
+use crate::source::file::scan::{Listings, RACES_MAX};
 use crate::source::file::table::Here;
 use crate::source::file::tail::{self, Held, Presence, Tail};
 use crate::source::{Resume, SourceError, Stream};
@@ -61,7 +61,14 @@ impl Reader<'_> {
             }
         }
         for claim in missing {
-            if let Some(tail) = self.find_copied(&claim, here, listings, now) {
+            let mut found = None;
+            for _ in 0..RACES_MAX {
+                found = found.or_else(|| self.find_copied(&claim, here, listings, now));
+                if found.is_none() {
+                    listings.renew();
+                }
+            }
+            if let Some(tail) = found {
                 self.insert(tail);
             } else {
                 let held = claim.held.len();
@@ -86,7 +93,7 @@ impl Reader<'_> {
                 continue;
             };
             if tail.path != tail.base {
-                self.admit_newer(&tail, than, listings, now);
+                self.admit_newer(&tail, than, Some(inode), listings, now);
             }
             self.tails.insert(inode, tail);
         }
@@ -133,28 +140,19 @@ impl Reader<'_> {
         if self.tails.contains_key(&inode) {
             return Search::Nowhere;
         }
-        let (path, presence) = match here.get(&inode) {
-            Some((path, _)) => (path.to_path_buf(), Presence::Here),
-            None => {
-                if listings.beside(&claim.path).is_none() {
-                    return Search::Hidden;
-                }
-                match listings.find(&tail::names_of(&claim.path), inode) {
-                    Some(path) => (path, Presence::Left),
-                    None => return Search::Nowhere,
-                }
-            }
+        let matched = here.get(&inode).map(|(path, _)| path.to_path_buf());
+        let opened = matched.map(|path| (tail::open_as(&path, inode), path));
+        let (path, file, presence) = match opened {
+            Some((Ok(file), path)) => (path, file, Presence::Here),
+            _ if listings.beside(&claim.path).is_none() => return Search::Hidden,
+            _ => match listings.open(&tail::names_of(&claim.path), inode) {
+                Ok(Some((path, file))) => (path, file, Presence::Left),
+                Ok(None) => return Search::Nowhere,
+                Err(_) => return Search::Hidden,
+            },
         };
         let mut tail = self.tail_of(claim, inode, path, presence, now);
-        match tail.open() {
-            Ok(()) => (),
-            Err(SourceError::Open { source, .. })
-                if source.kind() != std::io::ErrorKind::NotFound =>
-            {
-                return Search::Hidden;
-            }
-            Err(_) => return Search::Nowhere,
-        }
+        tail.file = Some(file);
         tail.id = Some(claim.file);
         match take_up(&mut tail, claim) {
             Ok(true) => Search::Found(Box::new(tail)),

@@ -14,7 +14,7 @@ use tracing::info;
 use crate::source::SourceError;
 use crate::source::file::Reader;
 use crate::source::file::identity::{self, Inode, Place};
-use crate::source::file::scan::Listings;
+use crate::source::file::scan::{Listings, RACES_MAX};
 use crate::source::file::tail::{self, Origin, Presence, Tail};
 
 /// A copy that shows up later than this after its original ended is a file of its own.
@@ -56,6 +56,24 @@ impl Ended {
     }
 }
 
+/// A file that was rotated before it was looked at.
+struct Missed {
+    time: SystemTime,
+    inode: Inode,
+    path: PathBuf,
+    file: File,
+}
+
+/// What to do with a file that was not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Read,
+    /// A copy of one that is followed, so far; or nothing to be read.
+    Leave,
+    /// Another has to have its turn first.
+    Later,
+}
+
 /// How a file and one that begins like it compare.
 enum Likeness {
     /// All of it stands in the other.
@@ -66,15 +84,30 @@ enum Likeness {
 }
 
 impl Reader<'_> {
-    /// Decides where a new file is read from; false when it is a copy of one that is followed, so far.
-    pub fn judge(&mut self, tail: &mut Tail, head: u64) -> Result<bool, SourceError> {
+    /// Decides where a new file is read from.
+    pub fn judge(&mut self, tail: &mut Tail, head: u64) -> Result<Verdict, SourceError> {
         if self.reclaim(tail)? {
-            return Ok(true);
+            return Ok(Verdict::Read);
         }
         let Some(file) = &tail.file else {
-            return Ok(false);
+            return Ok(Verdict::Leave);
         };
         let unreadable = |error| tail.unreadable(error);
+        // What has the same content under the path itself is read first; then this is known for a copy.
+        for other in self.tails.values_mut() {
+            let is_original = other.is_queued
+                && other.id.is_none()
+                && other.path == other.base
+                && identity::is_named_after(&tail.path, &other.base);
+            if is_original
+                && other.open().is_ok()
+                && let Some(original) = &other.file
+                && begins(original, file).map_err(unreadable)?
+            {
+                other.follows = None;
+                return Ok(Verdict::Later);
+            }
+        }
         let mut from = None;
         for ended in &self.ended {
             if from.is_none()
@@ -86,7 +119,7 @@ impl Reader<'_> {
         }
         if let Some(from) = from {
             tail.begin_at(from)?;
-            return Ok(true);
+            return Ok(Verdict::Read);
         }
         let is_alike = |other: &&Tail| {
             other.place().is_some_and(|place| place.head == head)
@@ -107,13 +140,12 @@ impl Reader<'_> {
             match likeness(file, other).map_err(unreadable)? {
                 Likeness::Part(same) => {
                     tail.origin = Origin::Twin { of, same };
-                    return Ok(false);
+                    return Ok(Verdict::Leave);
                 }
                 Likeness::Stale => {
                     // Its turn comes first and finds what became of it, and of this one.
                     self.queue(of);
-                    tail.is_queued = true;
-                    return Ok(false);
+                    return Ok(Verdict::Later);
                 }
                 Likeness::Differs => (),
             }
@@ -125,7 +157,11 @@ impl Reader<'_> {
         } else {
             Origin::Known
         };
-        Ok(!is_foreign)
+        Ok(if is_foreign {
+            Verdict::Leave
+        } else {
+            Verdict::Read
+        })
     }
 
     /// Whether a file that began as another does now has content of its own.
@@ -159,13 +195,15 @@ impl Reader<'_> {
                 trail: tail.trail.iter().copied().collect(),
                 at: now,
             };
-            let copy = self.find_copy(tail, &ended, now);
+            // A second look, as names may change during the first.
+            let copy = (0..2).find_map(|_| self.find_copy(tail, &ended, now));
             info!(path = ?tail.path, read = place.offset, has_copy = copy.is_some(), "file was truncated");
             match copy {
                 Some(copy) => {
                     let than = copy.modified();
                     self.adopt(copy, tail, place.offset);
-                    self.admit_newer(tail, than, &mut Listings::default(), now);
+                    let mut listings = Listings::default();
+                    tail.follows = self.admit_newer(tail, than, tail.follows, &mut listings, now);
                 }
                 None => {
                     self.ended.push(ended);
@@ -179,14 +217,14 @@ impl Reader<'_> {
 
     /// Finds the newest file that has all that was read of an ended content; settles those that have less.
     fn find_copy(&mut self, original: &Tail, ended: &Ended, now: Instant) -> Option<Tail> {
-        let mut copies: Vec<(SystemTime, Inode, Option<PathBuf>)> = Vec::new();
-        let mut consider = |file: &File, inode, path| {
+        let mut copies: Vec<(SystemTime, Inode)> = Vec::new();
+        let mut consider = |file: &File, inode| {
             let from = ended.unread_of(file).ok().flatten();
             let time = file.metadata().and_then(|meta| meta.modified());
             if let (Some(from), Ok(time)) = (from, time)
                 && from == ended.place.offset
             {
-                copies.push((time, inode, path));
+                copies.push((time, inode));
             }
             from
         };
@@ -203,7 +241,7 @@ impl Reader<'_> {
             let from = tail
                 .file
                 .as_ref()
-                .and_then(|file| consider(file, tail.inode, None));
+                .and_then(|file| consider(file, tail.inode));
             if let Some(from) = from.filter(|from| *from < ended.place.offset) {
                 let _ = tail.begin_at(from); // stays as it is if it can't be read; its own turn tells
                 settled.push(tail.inode);
@@ -211,28 +249,30 @@ impl Reader<'_> {
         }
         settled.into_iter().for_each(|inode| self.queue(inode));
         let mut listings = Listings::default();
+        let mut beside = Vec::new();
         for name in &original.names {
             for (inode, path) in listings.beside(name).unwrap_or_default() {
                 let is_known = self.tails.contains_key(inode) || *inode == original.inode;
                 if is_known || !identity::is_named_after(path, name) {
                     continue;
                 }
-                if let Ok((file, _)) = tail::open(path) {
-                    consider(&file, *inode, Some(path.clone()));
+                if let Ok(file) = tail::open_as(path, *inode) {
+                    consider(&file, *inode);
+                    beside.push((*inode, path.clone(), file));
                 }
             }
         }
-        let (_, inode, path) = copies.into_iter().max()?;
-        match path {
-            None => self.tails.remove(&inode),
-            Some(path) => {
-                let stream = Arc::clone(&original.stream);
-                let base = original.base.clone();
-                let mut tail = Tail::new(inode, path, base, original.entry, stream, now);
-                tail.presence = Presence::Left;
-                tail.open().ok().map(|()| tail)
-            }
+        let (_, inode) = copies.into_iter().max()?;
+        if let Some(known) = self.tails.remove(&inode) {
+            return Some(known);
         }
+        let (_, path, file) = beside.into_iter().find(|(number, ..)| *number == inode)?;
+        let stream = Arc::clone(&original.stream);
+        let base = original.base.clone();
+        let mut tail = Tail::new(inode, path, base, original.entry, stream, now);
+        tail.presence = Presence::Left;
+        tail.file = Some(file);
+        Some(tail)
     }
 
     /// Lets a copy go on with the stream of `original` at `offset`, and gives that a new one.
@@ -257,18 +297,51 @@ impl Reader<'_> {
     }
 
     /// Admits files that have the name of a rotation of this one's path, that nobody knows, and that were written to
-    /// after `than`, when this path was last known: they came and went between two looks.
+    /// after `than`, when this path was last known: they came and went between two looks. They are read one after the
+    /// other, the first after `after`; returns the last.
     pub fn admit_newer(
         &mut self,
         tail: &Tail,
         than: Option<SystemTime>,
+        after: Option<Inode>,
         listings: &mut Listings,
         now: Instant,
-    ) {
-        let Some(than) = than else {
-            return;
-        };
-        let mut newer = Vec::new();
+    ) -> Option<Inode> {
+        let than = than?;
+        let mut missed = Vec::new();
+        for _ in 0..RACES_MAX {
+            if self.find_newer(tail, than, listings, &mut missed) {
+                break;
+            }
+            listings.renew();
+        }
+        missed.sort_by_key(|missed: &Missed| (missed.time, missed.inode));
+        missed.dedup_by_key(|missed| missed.inode);
+        let mut last = after;
+        for Missed {
+            inode, path, file, ..
+        } in missed
+        {
+            let stream = self.stream_of(&tail.base, tail.entry);
+            let mut tail = Tail::new(inode, path, tail.base.clone(), tail.entry, stream, now);
+            tail.presence = Presence::Left;
+            tail.file = Some(file);
+            tail.follows = last.replace(inode);
+            info!(path = ?tail.path, "file was rotated unseen");
+            self.insert(tail);
+        }
+        last
+    }
+
+    /// Returns false if a name changed meanwhile.
+    fn find_newer(
+        &self,
+        tail: &Tail,
+        than: SystemTime,
+        listings: &mut Listings,
+        missed: &mut Vec<Missed>,
+    ) -> bool {
+        let mut is_whole = true;
         for name in tail::names_of(&tail.base) {
             for (inode, path) in listings.beside(&name).unwrap_or_default() {
                 let is_known = self.tails.contains_key(inode) || *inode == tail.inode;
@@ -276,27 +349,27 @@ impl Reader<'_> {
                     continue;
                 }
                 let time = fs::metadata(path).and_then(|meta| meta.modified());
-                let (Ok(time), Ok((file, _))) = (time, tail::open(path)) else {
+                if time.as_ref().is_ok_and(|time| *time <= than) {
+                    continue;
+                }
+                let (Ok(time), Ok(file)) = (time, tail::open_as(path, *inode)) else {
+                    is_whole = false;
                     continue;
                 };
                 let was_read = self.former.get(inode).is_some_and(|former| {
-                    identity::head_of(&file)
-                        .is_ok_and(|head| head.name(*inode, None).head == former.head)
+                    identity::head_of(&file).is_ok_and(|head| head.is_of(*former))
                 });
-                if time > than && !was_read {
-                    newer.push((time, *inode, path.clone()));
+                if !was_read {
+                    missed.push(Missed {
+                        time,
+                        inode: *inode,
+                        path: path.clone(),
+                        file,
+                    });
                 }
             }
         }
-        newer.sort();
-        newer.dedup();
-        for (_, inode, path) in newer {
-            let stream = self.stream_of(&tail.base, tail.entry);
-            let mut missed = Tail::new(inode, path, tail.base.clone(), tail.entry, stream, now);
-            missed.presence = Presence::Left;
-            info!(path = ?missed.path, "file was rotated unseen");
-            self.insert(missed);
-        }
+        is_whole
     }
 
     /// The original of some copies is gone: what they have beyond it is theirs.
@@ -329,7 +402,6 @@ impl Reader<'_> {
 
 /// Compares a file with the one that it may be a copy of.
 fn likeness(copy: &File, other: &Tail) -> io::Result<Likeness> {
-    // Its length is taken first: what the other has grown by since does not matter.
     let length = copy.metadata()?.len();
     let reopened;
     let original = match &other.file {
@@ -357,4 +429,13 @@ fn likeness(copy: &File, other: &Tail) -> io::Result<Likeness> {
         true => Likeness::Part(length),
         false => Likeness::Differs,
     })
+}
+
+/// Whether a file begins with all that stands in `copy`, as far as its first line and its last bytes tell.
+fn begins(original: &File, copy: &File) -> io::Result<bool> {
+    // The length of the copy is taken first: what the other has grown by since does not matter.
+    let length = copy.metadata()?.len();
+    Ok(length <= original.metadata()?.len()
+        && identity::head_of(copy)?.hash == identity::head_of(original)?.hash
+        && identity::before(copy, length)? == identity::before(original, length)?)
 }

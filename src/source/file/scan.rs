@@ -1,9 +1,10 @@
 //! Looks at what the configured patterns match now. Decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use glob::{MatchOptions, Pattern};
 
@@ -87,6 +88,7 @@ pub struct Found {
     pub inode: Inode,
     pub entry: usize,
     pub size: u64,
+    pub modified: Option<SystemTime>,
 }
 
 #[derive(Debug, Default)]
@@ -151,6 +153,7 @@ impl Look {
             inode: Inode::of(&meta),
             entry: number,
             size: meta.len(),
+            modified: meta.modified().ok(),
         };
         self.paths.insert(path, found);
         true
@@ -192,6 +195,9 @@ impl Look {
     }
 }
 
+/// Names may change while they are looked at; after so many times what is not found is taken for gone.
+pub const RACES_MAX: usize = 4;
+
 /// The regular files of directories, each directory read at most once.
 #[derive(Debug, Default)]
 pub struct Listings(HashMap<PathBuf, Option<Vec<(Inode, PathBuf)>>>);
@@ -204,20 +210,61 @@ impl Listings {
         listing.or_insert_with(|| list(parent)).as_deref()
     }
 
-    /// Returns where beside one of `names` an inode has its name now.
-    pub fn find(&mut self, names: &[PathBuf], inode: Inode) -> Option<PathBuf> {
-        names.iter().find_map(|name| {
-            let mut files = self.beside(name)?.iter();
-            let file = files.find(|(number, _)| *number == inode);
-            file.map(|(_, path)| path.clone())
-        })
+    /// Opens an inode beside one of `names`, whatever its name is now.
+    ///
+    /// # Errors
+    /// When it is there and can't be opened.
+    pub fn open(
+        &mut self,
+        names: &[PathBuf],
+        inode: Inode,
+    ) -> Result<Option<(PathBuf, File)>, SourceError> {
+        for _ in 0..RACES_MAX {
+            let path = names.iter().find_map(|name| {
+                let mut files = self.beside(name)?.iter();
+                let file = files.find(|(number, _)| *number == inode);
+                file.map(|(_, path)| path.clone())
+            });
+            let Some(path) = path else {
+                return Ok(None);
+            };
+            match tail::open_as(&path, inode) {
+                Ok(file) => return Ok(Some((path, file))),
+                Err(SourceError::Open { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound =>
+                {
+                    self.renew(); // renamed since it was listed
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Has the directories read anew.
+    pub fn renew(&mut self) {
+        self.0.clear();
     }
 }
 
 /// An entry's own number is not taken for the inode: on overlay file systems the two differ.
 fn list(directory: &Path) -> Option<Vec<(Inode, PathBuf)>> {
     let here = directory.as_os_str().is_empty();
-    let names = fs::read_dir(if here { Path::new(".") } else { directory }).ok()?;
+    let from = if here { Path::new(".") } else { directory };
+    for _ in 1..RACES_MAX {
+        let changed = |path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        let before = changed(from);
+        let files = list_once(from, directory)?;
+        // A name that changes during the listing may not be in it at all.
+        if changed(from) == before {
+            return Some(files);
+        }
+    }
+    list_once(from, directory)
+}
+
+fn list_once(from: &Path, directory: &Path) -> Option<Vec<(Inode, PathBuf)>> {
+    let names = fs::read_dir(from).ok()?;
     let files = names.flatten().filter_map(|name| {
         let meta = name.metadata().ok().filter(fs::Metadata::is_file)?;
         Some((Inode::of(&meta), directory.join(name.file_name())))

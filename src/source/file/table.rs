@@ -34,7 +34,7 @@ impl Reader<'_> {
             let stays = look.paths.get(&tail.path);
             if stays.is_some_and(|found| found.inode == tail.inode) {
                 tail.presence = Presence::Here;
-                if tail.is_empty() {
+                if tail.is_unread() {
                     rotated.push(tail.inode);
                 }
                 continue;
@@ -49,9 +49,10 @@ impl Reader<'_> {
             } else if tail.presence == Presence::Here {
                 tail.presence = Presence::Left;
                 tail.quiet_since = now;
-                match listings.find(&tail.names, tail.inode) {
-                    Some(path) => tail.moved_to(&path),
-                    None => tail.caught_up = false,
+                tail.caught_up = false;
+                if let Ok(Some((path, file))) = listings.open(&tail.names, tail.inode) {
+                    tail.moved_to(&path);
+                    tail.file.get_or_insert(file);
                 }
             }
         }
@@ -64,7 +65,13 @@ impl Reader<'_> {
         for inode in rotated {
             if let Some(mut tail) = self.tails.remove(&inode) {
                 let than = tail.written_at();
-                self.admit_newer(&tail, than, &mut listings, now);
+                // A file that lost its name comes before them, one that has it after.
+                let is_here = tail.path == tail.base && tail.presence == Presence::Here;
+                let after = if is_here { tail.follows } else { Some(inode) };
+                let last = self.admit_newer(&tail, than, after, &mut listings, now);
+                if is_here {
+                    tail.follows = last;
+                }
                 self.tails.insert(inode, tail);
             }
         }
@@ -86,6 +93,7 @@ impl Reader<'_> {
             stream,
             now,
         );
+        tail.since = found.modified;
         let first = self.entries.get(found.entry).map(|entry| entry.first);
         if is_first && found.size > 0 {
             tail.origin = match first {
@@ -94,9 +102,9 @@ impl Reader<'_> {
             };
         }
         if tail.stream.id != tail.name {
-            let former = self.tails.values().find(|other| {
-                other.base == path && !other.caught_up && other.origin == Origin::Known
-            });
+            let formers = self.tails.values();
+            let formers = formers.filter(|other| other.base == path && !other.caught_up);
+            let former = formers.max_by_key(|other| other.modified());
             tail.follows = former.map(|former| former.inode);
         }
         debug!(?path, stream = %tail.stream.id, "file found");
@@ -207,7 +215,9 @@ impl Reader<'_> {
                 directories.extend(name.parent().map(Path::to_path_buf));
             }
         }
-        self.watch.follow(&directories);
+        if self.watch.follow(&directories) {
+            self.scan_again = true;
+        }
         let name = SourceId::new(KIND);
         let note = self.watch.limit().map(|limit| {
             format!("some directories are looked at every few seconds, as they can't be watched: {limit}")

@@ -66,8 +66,8 @@ pub struct Tail {
     pub id: Option<FileId>,
     /// The id before the content was replaced.
     pub former: Option<FileId>,
-    /// When it was last written to while nothing was in it.
-    pub empty_at: Option<SystemTime>,
+    /// When it was last written to, as seen first in this life.
+    pub since: Option<SystemTime>,
     /// The content was replaced where it stood.
     pub is_replaced: bool,
     /// Where the next unread record begins.
@@ -150,7 +150,7 @@ impl Tail {
             id: None,
             former: None,
             is_replaced: false,
-            empty_at: None,
+            since: None,
             offset: 0,
             before: identity::hash(b""),
             skipping: false,
@@ -179,14 +179,14 @@ impl Tail {
     }
 
     /// Whether nothing of this life was read, so that its replacement would not be noticed.
-    pub fn is_empty(&self) -> bool {
-        self.id.is_none() && self.empty_at.is_some()
+    pub fn is_unread(&self) -> bool {
+        self.id.is_none() && self.since.is_some()
     }
 
     /// Returns when what is known of it was written last; opens it to see.
     pub fn written_at(&mut self) -> Option<SystemTime> {
-        if self.is_empty() {
-            return self.empty_at;
+        if self.is_unread() {
+            return self.since;
         }
         self.open().ok()?;
         self.modified()
@@ -211,14 +211,7 @@ impl Tail {
     /// Also when another file stands there by now: the next scan finds where this one went.
     pub fn open(&mut self) -> Result<(), SourceError> {
         if self.file.is_none() {
-            let (file, meta) = open(&self.path)?;
-            if Inode::of(&meta) != self.inode {
-                return Err(SourceError::Open {
-                    path: self.path.clone(),
-                    source: io::ErrorKind::NotFound.into(),
-                });
-            }
-            self.file = Some(file);
+            self.file = Some(open_as(&self.path, self.inode)?);
         }
         Ok(())
     }
@@ -278,6 +271,7 @@ impl Tail {
         self.before = identity::hash(b"");
         self.skipping = false;
         self.trail.clear();
+        self.since = self.modified();
         self.end = 0;
         self.quiet_since = now;
     }
@@ -339,6 +333,18 @@ pub fn open(path: &Path) -> Result<(File, Metadata), SourceError> {
             kind,
         }),
     }
+}
+
+/// Opens a file if it is still the one that is meant; not found if not.
+pub fn open_as(path: &Path, inode: Inode) -> Result<File, SourceError> {
+    let (file, meta) = open(path)?;
+    if Inode::of(&meta) == inode {
+        return Ok(file);
+    }
+    Err(SourceError::Open {
+        path: path.into(),
+        source: io::ErrorKind::NotFound.into(),
+    })
 }
 
 /// Returns what it is if it is no regular file.

@@ -10,6 +10,7 @@ use tracing::warn;
 use crate::record::Record;
 use crate::source::file::identity::{self, Head, Inode};
 use crate::source::file::read::{self, Rest, WINDOW_BYTES};
+use crate::source::file::rotate::Verdict;
 use crate::source::file::tail::{self, Origin, Presence, Tail, Window};
 use crate::source::file::{Reader, TURN_BYTES};
 use crate::source::{Closed, INFLOW_RECORDS_MAX, Inflow, SourceError};
@@ -22,7 +23,7 @@ pub enum Turn {
     /// And no more will come.
     Over,
     More,
-    /// The worker has no room.
+    /// Nothing could be read, as the worker has no room or another file comes first.
     Blocked,
 }
 
@@ -31,6 +32,8 @@ enum Step {
     End,
     /// The content is another; a copy of the former comes first.
     Replaced,
+    /// Another file has its turn first.
+    Later,
 }
 
 impl Reader<'_> {
@@ -98,7 +101,8 @@ impl Reader<'_> {
         let mut left = TURN_BYTES;
         loop {
             if self.courier.is_full(&tail.stream.id)? {
-                return Ok(Turn::Blocked);
+                let has_read = left < TURN_BYTES;
+                return Ok(if has_read { Turn::More } else { Turn::Blocked });
             }
             tail.open()?;
             if matches!(tail.origin, Origin::Twin { .. }) && !self.has_parted(tail)? {
@@ -113,6 +117,7 @@ impl Reader<'_> {
             match step? {
                 Step::End => break,
                 Step::Replaced => return Ok(Turn::More),
+                Step::Later => return Ok(Turn::Blocked),
                 Step::Moved(bytes) => match left.checked_sub(bytes) {
                     Some(less) => left = less,
                     None => return Ok(Turn::More),
@@ -157,12 +162,13 @@ impl Reader<'_> {
         let window = bytes.get(behind..).unwrap_or_default();
         if tail.id.is_none() {
             let offset = tail.offset;
-            if !self.recognise(tail, window, rest)? {
-                if window.is_empty() {
-                    tail.empty_at = tail.modified();
+            match self.recognise(tail, window, rest)? {
+                Verdict::Read => (),
+                Verdict::Later => return Ok(Step::Later),
+                Verdict::Leave => {
+                    tail.reached(window.len() as u64, now);
+                    return Ok(Step::End);
                 }
-                tail.reached(window.len() as u64, now);
-                return Ok(Step::End);
             }
             if tail.offset != offset {
                 return Ok(Step::Moved(0));
@@ -227,27 +233,27 @@ impl Reader<'_> {
         self.courier.take(&tail.name, inflow)
     }
 
-    /// Decides what a file is as soon as its first line is there; false while it is not, or is not to be read.
+    /// Decides what a file is as soon as its first line is there.
     fn recognise(
         &mut self,
         tail: &mut Tail,
         window: &[u8],
         rest: Rest,
-    ) -> Result<bool, SourceError> {
+    ) -> Result<Verdict, SourceError> {
         if identity::is_compressed(window) {
             tail.origin = Origin::Skipped;
-            return Ok(false);
+            return Ok(Verdict::Leave);
         }
         let head = Head::of(window);
         if window.is_empty() || (!head.is_final && rest == Rest::Leave) {
-            return Ok(false);
+            return Ok(Verdict::Leave);
         }
         let former = tail.former.or(self.former.get(&tail.inode).copied());
         tail.former = former;
         match tail.origin {
             Origin::End { size } => {
                 let Some(file) = &tail.file else {
-                    return Ok(false);
+                    return Ok(Verdict::Leave);
                 };
                 let line = tail::last_line(file, size);
                 let line = line.map_err(|error| tail.unreadable(error))?;
@@ -255,8 +261,9 @@ impl Reader<'_> {
             }
             Origin::Unknown | Origin::Skipped => {
                 tail.origin = Origin::Unknown;
-                if !self.judge(tail, head.hash)? {
-                    return Ok(false);
+                let verdict = self.judge(tail, head.hash)?;
+                if verdict != Verdict::Read {
+                    return Ok(verdict);
                 }
             }
             Origin::Known | Origin::Twin { .. } => (),
@@ -264,6 +271,6 @@ impl Reader<'_> {
         if tail.id.is_none() {
             tail.id = Some(head.name(tail.inode, former));
         }
-        Ok(true)
+        Ok(Verdict::Read)
     }
 }

@@ -107,10 +107,12 @@ impl Watch {
     }
 
     /// Watches these directories and no others. Paths in hints begin as they are given here.
-    pub fn follow(&mut self, wanted: &BTreeSet<PathBuf>) {
+    /// Returns whether some are new: what happened there until now was not told.
+    pub fn follow(&mut self, wanted: &BTreeSet<PathBuf>) -> bool {
         let Some(watcher) = &mut self.watcher else {
-            return;
+            return false;
         };
+        let mut has_new = false;
         self.limit = None;
         let inode_of = |path: &Path| fs::metadata(path).ok().map(|meta| Inode::of(&meta));
         // A directory that was replaced under its name has lost its watch.
@@ -133,10 +135,12 @@ impl Watch {
             match watcher.watch(path, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     self.directories.insert(path.clone(), inode);
+                    has_new = true;
                 }
                 Err(error) => self.limit = Some(error.to_string()),
             }
         }
+        has_new
     }
 
     /// Returns why some directories are not watched.

@@ -71,7 +71,7 @@ fn write_and_rotate(folder: PathBuf, rotation: Rotation, seed: u64, stop: Arc<At
         })
     };
     let mut chance = Chance(seed);
-    let mut written = 0;
+    let mut written = 1;
     let open = || {
         OpenOptions::new()
             .append(true)
@@ -119,9 +119,12 @@ fn run(pattern: &str, rotation: Rotation, workers: usize, seed: u64) {
     let mut rig = Rig::new(&[pattern]);
     let stop = Arc::new(AtomicBool::new(false));
     let (folder, told) = (rig.folder.path().to_path_buf(), Arc::clone(&stop));
+    // A file that was rotated before anyone looked, to a name that is not configured, is nobody's.
+    rig.append("app.log", "line 0\n");
+    rig.start_with(workers);
+    rig.expect(&["line 0"]);
     let writer = std::thread::spawn(move || write_and_rotate(folder, rotation, seed, told));
     let mut chance = Chance(seed ^ 0xaaaa);
-    rig.start_with(workers);
     let start = Instant::now();
     while start.elapsed() < RUN {
         let until = Instant::now() + Duration::from_millis(chance.below(400));
@@ -140,7 +143,7 @@ fn run(pattern: &str, rotation: Rotation, workers: usize, seed: u64) {
         rig.take();
         std::thread::park_timeout(Duration::from_millis(1));
     }
-    rig.expect_quiet();
+    rig.fence();
     let mut counts: BTreeMap<u64, usize> = (0..written).map(|number| (number, 0)).collect();
     for seen in rig
         .seen
@@ -165,10 +168,12 @@ fn run(pattern: &str, rotation: Rotation, workers: usize, seed: u64) {
 }
 
 impl Rig {
-    /// As `expect_nothing`, whatever came before.
-    fn expect_quiet(&mut self) {
-        self.told = self.seen.len();
-        self.expect_nothing();
+    /// Waits until the source has looked at all files once more.
+    fn fence(&mut self) {
+        self.append("fence-0.log", "fence\n");
+        self.wait("the fence", |rig| {
+            rig.seen.iter().any(|seen| seen.bytes == "fence")
+        });
     }
 }
 
