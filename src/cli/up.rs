@@ -224,9 +224,11 @@ fn greet(
             Look::Missing(what) => println!("  not here   {what}"),
         }
     }
-    println!("alerts:     canhgac alerts list{profile}");
-    println!("one alert:  canhgac alerts show ID{profile}");
-    println!("live:       canhgac alerts tail{profile}");
+    // As it was called, so that the lines can be typed as they stand.
+    let program = std::env::args().next().unwrap_or_else(|| "canhgac".to_owned());
+    println!("alerts:     {program} alerts list{profile}");
+    println!("one alert:  {program} alerts show ID{profile}");
+    println!("live:       {program} alerts tail{profile}");
     println!(
         "query API:  https://{}/v1/alerts (the token is in the profile)",
         at.people
