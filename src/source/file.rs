@@ -19,7 +19,7 @@ mod restore;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -27,7 +27,7 @@ use crate::decode::Format;
 use crate::metrics::AgentMetrics;
 use crate::record::{FileId, SourceId};
 use crate::source::file::courier::{Courier, KIND, RETRY};
-use crate::source::file::identity::{BEFORE_BYTES, Inode};
+use crate::source::file::identity::{BEFORE_BYTES, Inode, Place};
 use crate::source::file::read::WINDOW_BYTES;
 use crate::source::file::restore::Claim;
 use crate::source::file::rotate::Ended;
@@ -153,6 +153,10 @@ struct Reader<'a> {
     streams: HashSet<SourceId>,
     /// The last file of inodes that are not followed now.
     former: HashMap<Inode, FileId>,
+    /// How far files were read that lost their names and were let go.
+    left: HashMap<Inode, Place>,
+    /// When a file that is not followed now was written last, by the path that it was found at.
+    last_known: HashMap<PathBuf, SystemTime>,
     /// Contents that ended without a copy being found.
     ended: Vec<Ended>,
     /// Marks whose file can't be reached yet.
@@ -189,6 +193,8 @@ impl<'a> Reader<'a> {
             names: HashMap::new(),
             streams: HashSet::new(),
             former: HashMap::new(),
+            left: HashMap::new(),
+            last_known: HashMap::new(),
             ended: Vec::new(),
             claims: Vec::new(),
             faults: HashSet::new(),

@@ -193,3 +193,95 @@ fn name_and_stem(path: &Path) -> Option<(&[u8], usize)> {
     let stem = name.iter().skip(hidden).position(|&byte| byte == b'.');
     Some((name, stem.map_or(name.len(), |at| hidden + at)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INODE: Inode = Inode {
+        device: 1,
+        number: 2,
+    };
+
+    #[test]
+    fn the_hash_never_changes() {
+        // The first bytes of SHA-256 of nothing and of "abc" (FIPS 180-4).
+        assert_eq!(hash(b""), 0xe3b0_c442_98fc_1c14);
+        assert_eq!(hash(b"abc"), 0xba78_16bf_8f01_cfea);
+        assert_eq!(hash_before(&[b'x'; 200]), hash(&[b'x'; BEFORE_BYTES]));
+    }
+
+    #[test]
+    fn a_head_is_the_first_line_and_of_a_long_one_its_beginning() {
+        let long = [b'x'; 300];
+        for (start, hashed, is_final) in [
+            (&b"one\ntwo\n"[..], &b"one\n"[..], true),
+            (b"one", b"one", false),
+            (b"", b"", false),
+            (&long, &long[..HEAD_BYTES], true),
+        ] {
+            let head = Head::of(start);
+            let case = start.escape_ascii();
+            assert_eq!(head.hash, hash(hashed) & !LIFE, "{case}");
+            assert_eq!(head.is_final, is_final, "{case}");
+        }
+    }
+
+    #[test]
+    fn lives_that_begin_alike_have_names_of_their_own() {
+        let head = Head::of(b"one\n");
+        let first = head.name(INODE, None);
+        let second = head.name(INODE, Some(first));
+        assert_ne!(first, second);
+        assert_ne!(second, head.name(INODE, Some(second)));
+        assert_eq!(
+            first,
+            head.name(INODE, Some(Head::of(b"two\n").name(INODE, None)))
+        );
+        assert_eq!(Place::new(first, 4, 5), Place::new(second, 4, 5));
+    }
+
+    #[test]
+    fn a_place_is_in_a_file_with_the_same_content_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(
+            Head::of(b"one\ntwo\n").name(INODE, None),
+            8,
+            hash(b"one\ntwo\n"),
+        );
+        for (content, is_in) in [
+            ("one\ntwo\n", true),
+            ("one\ntwo\nthree\n", true),
+            ("one\ntwo", false),
+            ("one\nTWO\n", false),
+            ("", false),
+        ] {
+            let path = folder.path().join("a");
+            std::fs::write(&path, content).unwrap();
+            let file = File::open(&path).unwrap();
+            assert_eq!(place.is_in(&file).unwrap(), is_in, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn rotations_are_known_by_their_names() {
+        for (name, base, is_after, is_rotation) in [
+            ("/l/auth.log.1", "/l/auth.log", true, true),
+            ("/l/auth.log-20260101", "/l/auth.log", true, true),
+            ("/l/auth-2026-01-01.log", "/l/auth.log", true, true),
+            ("/l/auth.log.bak", "/l/auth.log", true, false),
+            ("/l/authority.log", "/l/auth.log", true, false),
+            ("/l/auth.log.1.gz", "/l/auth.log", true, false),
+            ("/l/auth.log", "/l/auth.log", false, false),
+            ("/l/auth.log", "/l/auth.log.1", false, false),
+            ("/l/syslog.1", "/l/auth.log", false, false),
+            ("/l/.hidden.log.1", "/l/.hidden.log", true, true),
+            ("/l/messages.2", "/l/messages", true, true),
+            ("/", "/l/auth.log", false, false),
+        ] {
+            let (path, origin) = (Path::new(name), Path::new(base));
+            assert_eq!(is_named_after(path, origin), is_after, "{name} {base}");
+            assert_eq!(is_rotation_of(path, origin), is_rotation, "{name} {base}");
+        }
+    }
+}

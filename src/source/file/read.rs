@@ -132,3 +132,92 @@ impl Split {
         self.spans.iter().map(record).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Case<'c> = (&'c [u8], Rest, &'c [(usize, usize)], usize, usize);
+
+    #[test]
+    fn lines_are_found_and_what_is_none_is_passed_over() {
+        use Rest::{Leave, Take};
+        let cases: &[Case<'_>] = &[
+            (b"", Leave, &[], 0, 0),
+            (b"a\nb\n", Leave, &[(0, 1), (2, 3)], 4, 0),
+            (b"a\nb", Leave, &[(0, 1)], 2, 0),
+            (b"a\nb", Take, &[(0, 1), (2, 3)], 3, 0),
+            (b"a\r\nb\rc\n", Leave, &[(0, 1), (3, 6)], 7, 0),
+            (b"\n\r\n\n", Leave, &[], 4, 0),
+            (b"\r\r\n", Leave, &[(0, 1)], 3, 0),
+            (b"\0\0a\0b\0\n", Leave, &[(2, 5)], 7, 3),
+            (b"a\n\0\0", Leave, &[(0, 1)], 2, 0),
+            (b"a\n\0\0", Take, &[(0, 1)], 4, 2),
+            (b"a\0", Take, &[(0, 1)], 2, 1),
+        ];
+        for (window, rest, spans, consumed, nuls) in cases {
+            let split = split(window, false, *rest);
+            let found: Vec<_> = split
+                .spans
+                .iter()
+                .map(|span| (span.from, span.to))
+                .collect();
+            let case = format!("{:?} {rest:?}", window.escape_ascii().to_string());
+            assert_eq!(&found, spans, "{case}");
+            assert_eq!((split.consumed, split.nuls), (*consumed, *nuls), "{case}");
+            assert!(!split.skipping, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_cut_at_the_limit_and_not_before() {
+        let line = |length: usize, end: &str| [&vec![b'x'; length], end.as_bytes()].concat();
+        let max = LINE_BYTES_MAX;
+        for (window, to, cut, consumed, skipping) in [
+            (line(max, "\n"), max, false, max + 1, false),
+            (line(max, ""), 0, false, 0, false),
+            (line(max + 1, ""), max, true, max + 1, true),
+            (line(max + 1, "\n"), max, true, max + 2, false),
+        ] {
+            let split = split(&window, false, Rest::Leave);
+            let span = split.spans.first();
+            assert_eq!(span.map_or(0, |span| span.to), to, "{}", window.len());
+            assert_eq!(span.is_some_and(|span| span.cut), cut, "{}", window.len());
+            assert_eq!((split.consumed, split.skipping), (consumed, skipping));
+        }
+        let split = split(b"rest of it\nnext\n", true, Rest::Leave);
+        assert_eq!(
+            split.spans,
+            [Span {
+                from: 11,
+                to: 15,
+                cut: false
+            }]
+        );
+    }
+
+    #[test]
+    fn a_hole_is_passed_over_in_pieces_and_a_short_run_may_be_data_on_its_way() {
+        assert_eq!(
+            split(&[0; HOLE_BYTES], false, Rest::Leave).consumed,
+            HOLE_BYTES
+        );
+        assert_eq!(split(&[0; HOLE_BYTES - 1], false, Rest::Leave).consumed, 0);
+    }
+
+    #[test]
+    fn records_of_one_window_share_its_records_limit_and_their_memory() {
+        let window = b"ab\n".repeat(INFLOW_RECORDS_MAX + 5);
+        let split = split(&window, false, Rest::Leave);
+        assert_eq!(split.spans.len(), INFLOW_RECORDS_MAX);
+        assert_eq!(split.consumed, 3 * INFLOW_RECORDS_MAX);
+        let file = FileId {
+            device: 1,
+            inode: 2,
+            head: 3,
+        };
+        let records = split.records(&window, file, 100, Timestamp::UNIX_EPOCH);
+        assert_eq!(records[1].bytes, "ab");
+        assert_eq!(records[1].position, Position::Offset { file, offset: 103 });
+    }
+}

@@ -146,7 +146,10 @@ impl Reader<'_> {
             Some((Ok(file), path)) => (path, file, Presence::Here),
             _ if listings.beside(&claim.path).is_none() => return Search::Hidden,
             _ => match listings.open(&tail::names_of(&claim.path), inode) {
-                Ok(Some((path, file))) => (path, file, Presence::Left),
+                Ok(Some((path, file))) => {
+                    let presence = self.presence_of(&path);
+                    (path, file, presence)
+                }
                 Ok(None) => return Search::Nowhere,
                 Err(_) => return Search::Hidden,
             },
@@ -177,16 +180,20 @@ impl Reader<'_> {
             .iter()
             .map(|(inode, (path, _))| (*inode, path.to_path_buf(), Presence::Here));
         let beside = listings.beside(&claim.path).unwrap_or_default().iter();
-        let beside = beside.map(|(inode, path)| (*inode, path.clone(), Presence::Left));
+        let beside = beside.map(|(inode, path)| (*inode, path.clone(), self.presence_of(path)));
         let mut seen = HashSet::new();
         let mut best: Option<(SystemTime, Tail)> = None;
         for (inode, path, presence) in matched.chain(beside) {
             let is_candidate = path == claim.base || identity::is_named_after(&path, &claim.base);
-            if !is_candidate || self.tails.contains_key(&inode) || !seen.insert(inode) {
+            if !is_candidate || self.tails.contains_key(&inode) || seen.contains(&inode) {
                 continue;
             }
             let mut tail = self.tail_of(claim, inode, path, presence, now);
-            if tail.open().is_err() || !take_up(&mut tail, claim).unwrap_or(false) {
+            if tail.open().is_err() {
+                continue; // may have another name by now, which comes later
+            }
+            seen.insert(inode);
+            if !take_up(&mut tail, claim).unwrap_or(false) {
                 continue;
             }
             let time = tail
@@ -263,6 +270,7 @@ fn take_up(tail: &mut Tail, claim: &Claim) -> Result<bool, SourceError> {
         return Ok(false);
     }
     tail.begin_at(claim.place.offset)?;
+    tail.before = claim.place.before; // whatever happened to the file since
     tail.owes_mark = tail.id != Some(claim.file) || tail.path != claim.path;
     tail.held = Held::new(&claim.held);
     Ok(true)

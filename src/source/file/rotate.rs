@@ -108,7 +108,11 @@ impl Reader<'_> {
                 return Ok(Verdict::Later);
             }
         }
-        let mut from = None;
+        // One that was let go and has a configured name again.
+        let mut from = match self.left.remove(&tail.inode) {
+            Some(place) if place.is_in(file).map_err(unreadable)? => Some(place.offset),
+            _ => None,
+        };
         for ended in &self.ended {
             if from.is_none()
                 && ended.is_fresh()
@@ -270,7 +274,7 @@ impl Reader<'_> {
         let stream = Arc::clone(&original.stream);
         let base = original.base.clone();
         let mut tail = Tail::new(inode, path, base, original.entry, stream, now);
-        tail.presence = Presence::Left;
+        tail.presence = self.presence_of(&tail.path);
         tail.file = Some(file);
         Some(tail)
     }
@@ -307,7 +311,9 @@ impl Reader<'_> {
         listings: &mut Listings,
         now: Instant,
     ) -> Option<Inode> {
-        let than = than?;
+        let Some(than) = than else {
+            return after;
+        };
         let mut missed = Vec::new();
         for _ in 0..RACES_MAX {
             if self.find_newer(tail, than, listings, &mut missed) {
@@ -324,13 +330,33 @@ impl Reader<'_> {
         {
             let stream = self.stream_of(&tail.base, tail.entry);
             let mut tail = Tail::new(inode, path, tail.base.clone(), tail.entry, stream, now);
-            tail.presence = Presence::Left;
+            tail.presence = self.presence_of(&tail.path);
             tail.file = Some(file);
             tail.follows = last.replace(inode);
             info!(path = ?tail.path, "file was rotated unseen");
             self.insert(tail);
         }
         last
+    }
+
+    /// Whether a whole life of an unread file may have passed since it was seen: then that is to be read first. Without
+    /// a new name in the folder there was no rotation, which spares the look in general.
+    pub fn has_missed(&mut self, tail: &mut Tail) -> bool {
+        let is_here = tail.presence == Presence::Here && tail.path == tail.base;
+        let changed = |name: &PathBuf| fs::metadata(name.parent()?).ok()?.modified().ok();
+        let changed = tail.names.iter().filter_map(changed).max();
+        if !is_here || changed < tail.since {
+            return false;
+        }
+        let mut listings = Listings::default();
+        let last = self.admit_newer(
+            tail,
+            tail.since,
+            tail.follows,
+            &mut listings,
+            Instant::now(),
+        );
+        std::mem::replace(&mut tail.follows, last) != last
     }
 
     /// Returns false if a name changed meanwhile.
@@ -356,9 +382,10 @@ impl Reader<'_> {
                     is_whole = false;
                     continue;
                 };
-                let was_read = self.former.get(inode).is_some_and(|former| {
-                    identity::head_of(&file).is_ok_and(|head| head.is_of(*former))
-                });
+                let was_read = self
+                    .left
+                    .get(inode)
+                    .is_some_and(|place| place.is_in(&file).unwrap_or(false));
                 if !was_read {
                     missed.push(Missed {
                         time,

@@ -1,9 +1,10 @@
 //! Which files are followed: those that come, those that lose their name, and how many are held open.
 
 use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tracing::{debug, warn};
 
@@ -53,6 +54,10 @@ impl Reader<'_> {
                 if let Ok(Some((path, file))) = listings.open(&tail.names, tail.inode) {
                     tail.moved_to(&path);
                     tail.file.get_or_insert(file);
+                    // Renamed since the look: a name that the next look will find.
+                    if self.entries.iter().any(|entry| entry.matches(&path)) {
+                        tail.presence = Presence::Here;
+                    }
                 }
             }
         }
@@ -77,13 +82,20 @@ impl Reader<'_> {
         }
         for (inode, (path, found)) in here {
             if !self.tails.contains_key(&inode) {
-                self.admit(path, found, is_first, now);
+                self.admit(path, found, is_first, &mut listings, now);
             }
         }
         self.watch_all(&look);
     }
 
-    fn admit(&mut self, path: &Path, found: Found, is_first: bool, now: Instant) {
+    fn admit(
+        &mut self,
+        path: &Path,
+        found: Found,
+        is_first: bool,
+        listings: &mut Listings,
+        now: Instant,
+    ) {
         let stream = self.stream_of(path, found.entry);
         let mut tail = Tail::new(
             found.inode,
@@ -101,11 +113,13 @@ impl Reader<'_> {
                 _ => Origin::End { size: found.size },
             };
         }
-        if tail.stream.id != tail.name {
-            let formers = self.tails.values();
-            let formers = formers.filter(|other| other.base == path && !other.caught_up);
-            let former = formers.max_by_key(|other| other.modified());
-            tail.follows = former.map(|former| former.inode);
+        if tail.stream.id != tail.name || self.last_known.contains_key(path) {
+            let formers = self.tails.values().filter(|other| other.base == path);
+            let newest = formers.max_by_key(|other| other.modified());
+            let known = newest.and_then(Tail::modified);
+            let than = known.max(self.last_known.get(path).copied());
+            let after = newest.map(|newest| newest.inode);
+            tail.follows = self.admit_newer(&tail, than, after, listings, now);
         }
         debug!(?path, stream = %tail.stream.id, "file found");
         self.insert(tail);
@@ -137,6 +151,14 @@ impl Reader<'_> {
         })
     }
 
+    /// Whether a path is configured.
+    pub fn presence_of(&self, path: &Path) -> Presence {
+        match self.entries.iter().any(|entry| entry.matches(path)) {
+            true => Presence::Here,
+            false => Presence::Left,
+        }
+    }
+
     /// Ends following a file that was read to its end and has no configured name.
     pub fn let_go(&mut self, tail: Tail) {
         debug!(path = ?tail.path, stream = %tail.stream.id, "file done with");
@@ -149,6 +171,24 @@ impl Reader<'_> {
         if let Some(id) = tail.id {
             self.former.insert(tail.inode, id);
         }
+        if self.left.len() >= FORMER_MAX {
+            self.left.clear();
+        }
+        let links = tail.file.as_ref().and_then(|file| file.metadata().ok());
+        // The inode of a deleted file will be another file's.
+        if let Some(place) = tail.place()
+            && links.is_some_and(|meta| meta.nlink() > 0)
+        {
+            self.left.insert(tail.inode, place);
+        }
+        if self.last_known.len() >= FORMER_MAX {
+            self.last_known.clear();
+        }
+        let known = self
+            .last_known
+            .entry(tail.base.clone())
+            .or_insert(SystemTime::UNIX_EPOCH);
+        *known = tail.modified().unwrap_or(*known).max(*known);
     }
 
     /// Health no longer tells of a name that no file has.

@@ -169,7 +169,9 @@ impl Rig {
     /// Takes what was given, as a pipeline that commits at once.
     fn take(&mut self) -> usize {
         let mut taken = 0;
-        let running = self.running.as_ref().unwrap();
+        let Some(running) = &self.running else {
+            return 0;
+        };
         let inlets = running.inlets.iter();
         let inflows: Vec<Inflow> = inlets
             .flat_map(|inlet| inlet.try_iter().take(QUEUE_INFLOWS))

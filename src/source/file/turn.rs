@@ -261,6 +261,9 @@ impl Reader<'_> {
             }
             Origin::Unknown | Origin::Skipped => {
                 tail.origin = Origin::Unknown;
+                if self.has_missed(tail) {
+                    return Ok(Verdict::Later);
+                }
                 let verdict = self.judge(tail, head.hash)?;
                 if verdict != Verdict::Read {
                     return Ok(verdict);

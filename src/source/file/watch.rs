@@ -181,3 +181,90 @@ impl Watch {
         hints
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{AccessKind, CreateKind, DataChange, Flag, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn events_become_hints() {
+        let named = |kind| Ok(Event::new(kind).add_path("/a".into()));
+        let lost = Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan));
+        for (event, changed, has_new_names, is_blind) in [
+            (named(EventKind::Access(AccessKind::Any)), 0, false, false),
+            (
+                named(EventKind::Modify(ModifyKind::Data(DataChange::Any))),
+                1,
+                false,
+                false,
+            ),
+            (named(EventKind::Create(CreateKind::File)), 1, true, false),
+            (
+                named(EventKind::Modify(ModifyKind::Name(RenameMode::To))),
+                1,
+                true,
+                false,
+            ),
+            (lost, 0, false, true),
+            (Err(notify::Error::generic("queue")), 0, false, true),
+        ] {
+            let mut hints = Hints::default();
+            let case = format!("{event:?}");
+            hints.add(event);
+            assert_eq!(hints.changed.len(), changed, "{case}");
+            assert_eq!(
+                (hints.has_new_names, hints.is_blind),
+                (has_new_names, is_blind),
+                "{case}"
+            );
+        }
+    }
+
+    #[test]
+    fn more_names_than_are_kept_mean_a_look_at_all() {
+        let mut hints = Hints::default();
+        for number in 0..=NAMES_MAX {
+            let event = Event::new(EventKind::Modify(ModifyKind::Any));
+            hints.add(Ok(event.add_path(number.to_string().into())));
+        }
+        assert_eq!((hints.changed.len(), hints.is_blind), (NAMES_MAX, true));
+    }
+
+    #[test]
+    fn a_directory_that_was_replaced_is_watched_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stop, path) = (Stop::default(), folder.path().join("logs"));
+        let mut watch = Watch::new(&stop, Hinting::On);
+        let wanted = BTreeSet::from([path.clone()]);
+        assert!(!watch.follow(&wanted));
+        fs::create_dir(&path).unwrap();
+        assert!(watch.follow(&wanted));
+        assert!(!watch.follow(&wanted));
+        fs::rename(&path, folder.path().join("old")).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(watch.follow(&wanted));
+        assert_eq!(watch.limit(), None);
+        let start = Instant::now();
+        fs::write(path.join("a.log"), "one").unwrap();
+        let mut seen = Hints::default();
+        while !seen.changed.contains(&path.join("a.log"))
+            && start.elapsed() < Duration::from_secs(10)
+        {
+            seen = watch.wait(start + Duration::from_secs(10));
+        }
+        assert!(seen.has_new_names, "{seen:?}");
+    }
+
+    #[test]
+    fn a_stop_ends_a_wait() {
+        let stop = Stop::default();
+        let watch = Watch::new(&stop, Hinting::Off);
+        let stopper = stop.clone();
+        let waiter =
+            std::thread::spawn(move || watch.wait(Instant::now() + Duration::from_secs(60)));
+        stopper.stop();
+        assert!(waiter.join().unwrap().is_empty());
+    }
+}

@@ -210,3 +210,48 @@ fn a_held_range_of_a_rotated_file_is_found_under_its_new_name() {
     rig.start();
     rig.expect(&["one", "two"]);
 }
+
+#[test]
+fn a_file_that_was_let_go_and_comes_back_goes_on_where_it_was() {
+    let mut rig = Rig::started(&["app.log"]);
+    rig.append("app.log", "one\n");
+    rig.expect(&["one"]);
+    rig.rename("app.log", "elsewhere");
+    rig.wait_closed(&rig.path("elsewhere"));
+    rig.expect_nothing();
+    rig.append("elsewhere", "two\n");
+    rig.rename("elsewhere", "app.log");
+    rig.expect(&["two"]);
+}
+
+#[test]
+fn files_rotated_unseen_to_names_that_are_not_configured_are_read() {
+    for copies in [false, true] {
+        let mut rig = down_after_one("app.log");
+        let rotate = |rig: &Rig, to: &str| match copies {
+            true => rig.copy_truncate("app.log", to),
+            false => rig.rename("app.log", to),
+        };
+        rig.append("app.log", "two\n");
+        rotate(&rig, "app.log.3");
+        for (line, to) in [("three\n", "app.log.2"), ("four\n", "app.log.1")] {
+            // A time of its own, as the order of files is that of their last writes.
+            let before = fs::metadata(rig.path("app.log.3"))
+                .unwrap()
+                .modified()
+                .unwrap();
+            rig.wait("a later time", |rig| {
+                rig.append("clock", "tick");
+                fs::metadata(rig.path("clock")).unwrap().modified().unwrap()
+                    > before + Duration::from_millis(20)
+            });
+            rig.append("app.log", line);
+            rotate(&rig, to);
+        }
+        rig.append("app.log", "five\n");
+        rig.start();
+        rig.expect(&["two", "three", "four", "five"]);
+        rig.restart();
+        rig.expect_nothing();
+    }
+}
