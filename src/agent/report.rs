@@ -90,9 +90,21 @@ impl Reporter {
     }
 }
 
-/// /etc/machine-id must not leave the machine in clear (machine-id(5)); its hash tells two machines apart as well.
+/// Returns the name of this machine.
+pub fn host_name() -> String {
+    let name = read_line("/proc/sys/kernel/hostname");
+    if name.is_empty() {
+        return "localhost".to_owned();
+    }
+    name
+}
+
+/// Returns what tells this machine from others, the same at enrolment and in heartbeats: its id, hashed, since it must
+/// not leave the machine in clear (machine-id(5)). A container without one is told by its name.
 pub fn machine() -> String {
-    let id = read_line("/etc/machine-id");
+    let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id"].map(read_line);
+    let id = ids.into_iter().find(|id| !id.is_empty());
+    let id = id.unwrap_or_else(host_name);
     let hash = digest(&SHA256, format!("canhgac {id}").as_bytes());
     let hex = hash.as_ref().iter().take(16);
     hex.map(|byte| format!("{byte:02x}")).collect()

@@ -1,13 +1,12 @@
 //! `canhgac enrol`: this host becomes an agent of a centre.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::{fs, io::Read as _};
 
 use anyhow::Context as _;
-use ring::digest;
 
+use crate::agent::{IDENTITY, report};
 use crate::cli::listing;
 use crate::deliver::forward::{Address, Dialer, Enrolment, Exception, Proxy, enrol};
 use crate::deliver::identity::Token;
@@ -36,15 +35,12 @@ pub struct Args {
     no_proxy: Vec<Exception>,
 }
 
-/// Where the identity of an agent is in its data folder.
-pub const IDENTITY_FOLDER: &str = "identity";
-
 /// # Errors
 /// The host is enrolled already, the token is not for this centre, or the centre says no.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let token: Token = read_token(&args.token)?.parse()?;
-    let (host, machine) = (host_name()?, machine()?);
-    let folder = args.data.join(IDENTITY_FOLDER);
+    let (host, machine) = (report::host_name(), report::machine());
+    let folder = args.data.join(IDENTITY);
     let identity = listing::run(async {
         let enrolment = Enrolment {
             url: args.centre.clone(),
@@ -85,34 +81,4 @@ fn read_token(text: &str) -> anyhow::Result<String> {
         .read_to_string(&mut text)
         .context("cannot read the token from stdin")?;
     Ok(text)
-}
-
-/// Returns the name of this host.
-///
-/// # Errors
-/// /proc can't be read.
-pub fn host_name() -> anyhow::Result<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname")
-        .context("cannot read /proc/sys/kernel/hostname")?;
-    Ok(name.trim().to_owned())
-}
-
-/// Returns what names this machine: its id, hashed, since machine-id(5) asks that the id itself is not sent. A container
-/// without one is named by its host name.
-///
-/// # Errors
-/// It has neither.
-pub fn machine() -> anyhow::Result<String> {
-    let read = |path| fs::read_to_string(path).ok();
-    let id = read("/etc/machine-id")
-        .or_else(|| read("/var/lib/dbus/machine-id"))
-        .map(|id| id.trim().to_owned())
-        .filter(|id| !id.is_empty());
-    let id = match id {
-        Some(id) => id,
-        None => host_name()?,
-    };
-    let hash = digest::digest(&digest::SHA256, format!("canhgac machine {id}").as_bytes());
-    let half = hash.as_ref().iter().take(16);
-    Ok(half.map(|byte| format!("{byte:02x}")).collect())
 }
