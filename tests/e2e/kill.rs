@@ -130,11 +130,13 @@ fn under_fire(
     site.enrol();
     let mut agent = site.start_agent();
     let log = site.log_file("auth.log");
-    let mut written = 0;
+    append(&log, &line(0));
+    site.wait_for_alerts(1);
+    let mut written = 1;
     for round in 0..rounds {
         let until = LINES * (round + 1) / rounds;
         // The kill falls at a random line of the round and at a random instant after it.
-        let at = written + chance.below(until - written);
+        let at = written + 1 + chance.below(until - written);
         while written < until {
             append(&log, &line(written));
             written += 1;
