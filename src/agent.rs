@@ -343,9 +343,7 @@ fn host(config: &Config) -> String {
     if !config.host.is_empty() {
         return config.host.clone();
     }
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_else(|_| "localhost".to_owned())
+    report::host_name()
 }
 
 fn workers(config: &Config) -> usize {

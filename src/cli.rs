@@ -116,15 +116,6 @@ pub fn tell(faults: &[Diagnostic]) {
     }
 }
 
-/// Returns the machine's name, for records that name none.
-pub fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "localhost".to_owned())
-}
-
 /// Services log what they do, other commands only what is wrong; CANHGAC_LOG overrides (`debug`, `canhgac=trace`).
 fn start_logging(is_service: bool) {
     let level = if is_service { "info" } else { "warn" };

@@ -113,10 +113,11 @@ impl Scene {
         if is_ahead {
             fields.note("ClockAhead", time.to_string());
         }
-        let host = match event.get(field::COMPUTER) {
-            Some(name) => self.masker.text(&name.text(), HOST_BYTES_MAX).0,
-            None => self.masker.text(self.host.as_bytes(), HOST_BYTES_MAX).0,
-        };
+        // A centre takes no alert without a host.
+        let named = event.get(field::COMPUTER).map(|name| name.text());
+        let named = named.filter(|name| !name.trim_ascii().is_empty());
+        let host = named.as_deref().unwrap_or(self.host.as_bytes());
+        let (host, _) = self.masker.text(host, HOST_BYTES_MAX);
         Detection {
             ruleset: Arc::clone(ruleset),
             rule: index,
@@ -236,6 +237,68 @@ impl Detection {
             context: Vec::new(),
             via: Vec::new(),
             other: serde_json::Map::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::rule::RuleText;
+    use crate::record::{FileId, Position};
+
+    const RULE: &str = "title: Any
+id: 00000000-0000-4000-8000-00000000000a
+logsource: { product: linux }
+detection: { s: { User: x }, condition: s }
+level: low
+";
+
+    #[test]
+    fn a_record_that_names_no_machine_is_of_this_one() {
+        let texts = [RuleText {
+            file: "r.yml",
+            text: RULE,
+        }];
+        let ruleset = Arc::new(Ruleset::compile(&texts).0);
+        let scene = Scene {
+            secret: HostSecret::new(&[1; 32]),
+            masker: Masker::new(&[2; 32]),
+            host: "web1".to_owned(),
+        };
+        let source = SourceId::new("file:/a");
+        let record = Record {
+            position: Position::Offset {
+                file: FileId {
+                    device: 1,
+                    inode: 1,
+                    head: 1,
+                },
+                offset: 0,
+            },
+            read_at: Timestamp::UNIX_EPOCH,
+            bytes: bytes::Bytes::new(),
+            cut: false,
+        };
+        // A centre refuses an alert without a host for good: `{"Computer":""}` must not silence a rule.
+        for (said, host) in [
+            (None, "web1"),
+            (Some(""), "web1"),
+            (Some(" \t"), "web1"),
+            (Some("db1"), "db1"),
+        ] {
+            let mut event = Event::new(b"raw");
+            if let Some(said) = said {
+                event.set(field::COMPUTER, said);
+            }
+            let seen = Sighting {
+                source: &source,
+                record: &record,
+                event: &event,
+                number: 0,
+            };
+            let detection = scene.detection(&ruleset, RuleIndex(0), &seen);
+            assert_eq!(detection.host.as_str(), host, "{said:?}");
         }
     }
 }

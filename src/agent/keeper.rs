@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use crate::agent::pipeline::{Chunk, Pulse};
 use crate::alert::{Alert, HostSecret, Severity};
 use crate::deliver::spool::{Commit, Entry, Restored, Room, Spool, SpoolError};
+use crate::deliver::wire::Epoch;
 use crate::detect::correlate::Correlator;
 use crate::detect::fold::Folder;
 use crate::detect::{Detection, Kept};
@@ -58,6 +59,8 @@ pub struct Keeper {
     metrics: AgentMetrics,
     pulse: Pulse,
     stop: CancellationToken,
+    /// Of the spool that holds all of the folds and windows.
+    epoch: Epoch,
 }
 
 /// What a keeper works with.
@@ -91,7 +94,11 @@ impl Keeper {
                 "correlation windows of the spool can't be read"
             );
         }
+        let epoch = (parts.spool.lock())
+            .unwrap_or_else(PoisonError::into_inner)
+            .epoch();
         Self {
+            epoch,
             spool: parts.spool,
             folder: parts.folder,
             correlator: parts.correlator,
@@ -166,6 +173,20 @@ impl Keeper {
     /// Commits all that waits; returns whether there were alerts in it. A full disk or an I/O error is waited out:
     /// the files wait meanwhile, and what can't wait is counted where it is dropped.
     pub fn commit(&mut self) -> Result<bool, KeeperError> {
+        let had_alerts = self.commit_changed()?;
+        let epoch = self.epoch_now();
+        if epoch != self.epoch {
+            // A damaged spool was mended, here or by the forwarder, and may have lost some of what it kept.
+            warn!("the spool began a new epoch; folds and windows are written again");
+            self.epoch = epoch;
+            self.folder.touch_all();
+            self.correlator.touch_all();
+            self.commit_changed()?;
+        }
+        Ok(had_alerts)
+    }
+
+    fn commit_changed(&mut self) -> Result<bool, KeeperError> {
         let entries: Vec<Entry> = (self.folder.changed().into_iter())
             .map(|kept| entry(Room::Folds, kept))
             .chain((self.correlator.changed().into_iter()).map(|kept| entry(Room::Windows, kept)))
@@ -183,12 +204,7 @@ impl Keeper {
             progress: &progress,
             kept: &entries,
         };
-        let is_mended = self.write(&commit)?;
-        if is_mended {
-            warn!("the spool was damaged and mended; folds and windows are written again");
-            self.folder.touch_all();
-            self.correlator.touch_all();
-        }
+        self.write(&commit)?;
         let had_alerts = !self.alerts.is_empty();
         for alert in self.alerts.drain(..) {
             self.metrics
@@ -201,18 +217,17 @@ impl Keeper {
         Ok(had_alerts)
     }
 
-    /// Returns whether the spool was mended meanwhile: it has another epoch then.
-    fn write(&self, commit: &Commit<'_>) -> Result<bool, KeeperError> {
+    fn epoch_now(&self) -> Epoch {
+        let spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        spool.epoch()
+    }
+
+    fn write(&self, commit: &Commit<'_>) -> Result<(), KeeperError> {
         let mut is_first = true;
         loop {
-            let (outcome, is_mended) = {
+            let outcome = {
                 let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
-                let epoch = spool.epoch();
-                let outcome = spool.commit(commit, Timestamp::now());
-                (
-                    outcome,
-                    spool.epoch() != epoch && spool.salvaged().is_some(),
-                )
+                spool.commit(commit, Timestamp::now())
             };
             match outcome {
                 Ok(()) => {
@@ -220,7 +235,7 @@ impl Keeper {
                         info!("the spool can be written again");
                         self.metrics.degraded.with_label_values(&["spool"]).set(0);
                     }
-                    return Ok(is_mended);
+                    return Ok(());
                 }
                 Err(cause) if cause.is_transient() => {
                     self.metrics.commit_retries.inc();
@@ -275,4 +290,109 @@ fn entry(room: Room, kept: Kept) -> Entry {
 
 fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::spool::Limits;
+    use crate::deliver::wire::Seen;
+    use crate::detect::mask::Masker;
+    use crate::detect::rule::{RuleIndex, RuleText, Ruleset};
+    use crate::detect::{Scene, Sighting, fold};
+    use crate::event::Event;
+    use crate::record::{Position, Record};
+
+    const RULE: &str = "title: Any
+id: 00000000-0000-4000-8000-00000000000a
+logsource: { product: linux }
+detection: { s: { User: x }, condition: s }
+level: low
+";
+
+    #[test]
+    fn another_epoch_begun_by_the_forwarder_has_all_state_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spool.db");
+        let metrics = AgentMetrics::default();
+        let now = Timestamp::now();
+        let (spool, mut restored) = Spool::open(&path, Limits::default(), &metrics, now).unwrap();
+        let spool = Arc::new(Mutex::new(spool));
+        let parts = Parts {
+            spool: Arc::clone(&spool),
+            folder: Folder::new(fold::Config::default()),
+            correlator: Correlator::default(),
+            secret: HostSecret::new(&[1; 32]),
+            metrics,
+            stop: CancellationToken::new(),
+        };
+        let mut keeper = Keeper::new(parts, &mut restored);
+        keeper.take(chunk(vec![detection()]), now);
+        assert!(keeper.commit().unwrap());
+        keeper.folder.touch_all();
+        let lost: Vec<Entry> = (keeper.folder.changed().into_iter())
+            .map(|kept| Entry {
+                value: None,
+                ..entry(Room::Folds, kept)
+            })
+            .collect();
+        assert_eq!(lost.len(), 2, "a fold and what was spent of the budget");
+        // As when the forwarder meets damage and mends it, but not all that was kept can be read.
+        {
+            let mut spool = spool.lock().unwrap();
+            let epoch = spool.epoch();
+            spool.seen(Seen { epoch, next: 1000 }).unwrap();
+            assert_ne!(spool.epoch(), epoch);
+            let commit = Commit {
+                kept: &lost,
+                ..Commit::default()
+            };
+            spool.commit(&commit, now).unwrap();
+        }
+        keeper.take(chunk(Vec::new()), now);
+        keeper.commit().unwrap();
+        drop((keeper, spool));
+        let metrics = AgentMetrics::default();
+        let (_, restored) = Spool::open(&path, Limits::default(), &metrics, now).unwrap();
+        assert_eq!(restored.folds.len(), 2);
+    }
+
+    fn chunk(detections: Vec<Detection>) -> Chunk {
+        Chunk {
+            detections,
+            progress: Some(Progress {
+                source: SourceId::new("capture:eth0"),
+                mark: Mark::Counter { start: 1 },
+                held: Vec::new(),
+            }),
+        }
+    }
+
+    fn detection() -> Detection {
+        let texts = [RuleText {
+            file: "r.yml",
+            text: RULE,
+        }];
+        let scene = Scene {
+            secret: HostSecret::new(&[1; 32]),
+            masker: Masker::new(&[2; 32]),
+            host: "web1".to_owned(),
+        };
+        let record = Record {
+            position: Position::Counter {
+                start: 1,
+                number: 1,
+            },
+            read_at: Timestamp::now(),
+            bytes: bytes::Bytes::new(),
+            cut: false,
+        };
+        let seen = Sighting {
+            source: &SourceId::new("capture:eth0"),
+            record: &record,
+            event: &Event::new(b"raw"),
+            number: 0,
+        };
+        scene.detection(&Arc::new(Ruleset::compile(&texts).0), RuleIndex(0), &seen)
+    }
 }

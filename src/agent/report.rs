@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use prometheus::core::Collector;
 use ring::digest::{SHA256, digest};
 
-use crate::agent::pipeline::Rules;
 use crate::deliver::wire::{Heartbeat, Ledger, SourceState};
 use crate::metrics::AgentMetrics;
 use crate::source::Health;
@@ -15,7 +14,7 @@ use crate::source::Health;
 /// Makes heartbeats.
 pub struct Reporter {
     degraded: Vec<String>,
-    rules: Rules,
+    rules: String,
     host: String,
     machine: String,
     boot: String,
@@ -28,7 +27,7 @@ impl Reporter {
     /// `unheard`: seconds before this start in which sources that can't be read again were not heard.
     pub fn new(
         degraded: &[String],
-        rules: Rules,
+        rules: String,
         host: String,
         health: Health,
         metrics: AgentMetrics,
@@ -62,7 +61,7 @@ impl Reporter {
             machine: self.machine.clone(),
             boot: self.boot.clone(),
             host: self.host.clone(),
-            rules: self.rules.current().digest().to_owned(),
+            rules: self.rules.clone(),
             ledger,
             sources: sources.collect(),
             drops: self.drops(),
@@ -91,17 +90,22 @@ impl Reporter {
     }
 }
 
-/// /etc/machine-id must not leave the machine in clear (machine-id(5)); its hash tells two machines apart as well.
-/// A container without one is named by its host name.
+/// Returns the name of this machine.
+pub fn host_name() -> String {
+    let name = read_line("/proc/sys/kernel/hostname");
+    if name.is_empty() {
+        return "localhost".to_owned();
+    }
+    name
+}
+
+/// Returns what tells this machine from others, the same at enrolment and in heartbeats: its id, hashed, since it must
+/// not leave the machine in clear (machine-id(5)). A container without one is told by its name.
 pub fn machine() -> String {
-    let places = [
-        "/etc/machine-id",
-        "/var/lib/dbus/machine-id",
-        "/proc/sys/kernel/hostname",
-    ];
-    let id = places.into_iter().map(read_line).find(|id| !id.is_empty());
-    let id = id.unwrap_or_default();
-    let hash = digest(&SHA256, format!("canhgac machine {id}").as_bytes());
+    let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id"].map(read_line);
+    let id = ids.into_iter().find(|id| !id.is_empty());
+    let id = id.unwrap_or_else(host_name);
+    let hash = digest(&SHA256, format!("canhgac {id}").as_bytes());
     let hex = hash.as_ref().iter().take(16);
     hex.map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,8 @@
 //! Our own accept loop: TLS with a time limit, bounded connections, who is at the other end on every request.
 //! Knows neither routes nor agents.
 
+mod idle;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service as _;
 use tracing::{debug, warn};
 
+use crate::centre::listen::idle::Idle;
 use crate::centre::problem::Problem;
 use crate::deliver::identity::Peer;
 
@@ -202,9 +205,8 @@ impl Server {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
-            .keep_alive_interval(self.idle_timeout)
-            .keep_alive_timeout(Duration::from_secs(20));
+            .max_concurrent_streams(STREAMS_MAX);
+        let stream = Idle::new(stream, self.idle_timeout);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {

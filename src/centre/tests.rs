@@ -615,6 +615,58 @@ async fn one_agent_has_two_batches_under_way_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_connection_that_says_nothing_gives_its_place_back() {
+    // After its handshake, which costs a stranger nothing; in either version of HTTP, and in the middle of a request.
+    for said in [
+        &b""[..],
+        b"GET",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+        b"POST /v1/enrol HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n",
+    ] {
+        let centre = Centre::start().await;
+        let ca = read_pem(centre.running.ca_pem()).unwrap();
+        let keys = ServerKeys::open(
+            &centre.running.ca,
+            &["localhost".to_owned()],
+            Timestamp::now(),
+        );
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener {
+            name: "test",
+            socket,
+            tls: people_listener(Arc::new(keys.unwrap())).unwrap(),
+            router: axum::Router::new().route("/v1/enrol", axum::routing::post(read_all)),
+            limits: Limits {
+                connections: 1,
+                handshakes: 1,
+                handshake_timeout: Duration::from_secs(10),
+                idle_timeout: Duration::from_millis(100),
+            },
+            open: None,
+        };
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(listener.serve(stop.clone()));
+        let client = people_client(&ca, Arc::new(JudgedTime::default())).unwrap();
+        let mut idle = connect(address, client.clone()).await.unwrap();
+        idle.write_all(said).await.unwrap();
+        idle.flush().await.unwrap();
+        // The only place: the next one gets it when the first has lost it.
+        let next = tokio::time::timeout(Duration::from_secs(10), connect(address, client)).await;
+        assert!(next.is_ok(), "{:?}", String::from_utf8_lossy(said));
+        drop((idle, next));
+        stop.cancel();
+        served.await.unwrap();
+        centre.stop().await;
+    }
+}
+
+async fn read_all(request: axum::extract::Request) -> &'static str {
+    let _ = listen::read_body(request, 1000).await;
+    "read"
+}
+
+#[tokio::test]
 async fn pages_of_the_api_follow_each_other() {
     let centre = Centre::start().await;
     let mut agent = centre.enrol("web-1").await;

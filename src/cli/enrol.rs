@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use crate::agent;
-use crate::cli::{host_name, listing, usage};
+use crate::cli::{listing, usage};
 use crate::deliver::forward::{Address, Dialer, Enrolment, Exception, Proxy, enrol};
 use crate::deliver::identity::Token;
 use crate::diagnostic::visible;
@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let token: Token = read_token(&args.token)?
         .parse()
         .map_err(|error| usage(format!("--token: {error}")))?;
-    let (host, machine) = (host_name(), agent::report::machine());
+    let (host, machine) = (agent::report::host_name(), agent::report::machine());
     let folder = args.state.join(agent::IDENTITY);
     let identity = listing::run(async {
         let enrolment = Enrolment {

@@ -133,7 +133,7 @@ impl Player {
                 // A constant, so that a recording gives the same ids each time; tokens are of this run alone.
                 secret: HostSecret::new(b"canhgac replay: ids of recordings"[..32].try_into()?),
                 masker: Masker::new(&key),
-                host: crate::cli::host_name(),
+                host: crate::agent::report::host_name(),
             },
             around: Surroundings {
                 zone: jiff::tz::TimeZone::system(),

@@ -173,7 +173,7 @@ async fn enrol(state: &Path, centre: &centre::Running) -> anyhow::Result<()> {
     forward::enrol(&Enrolment {
         url: format!("https://{}", centre.addresses.people).parse()?,
         token: &token.parse()?,
-        host: &crate::cli::host_name(),
+        host: &agent::report::host_name(),
         machine: &agent::report::machine(),
         folder: &folder,
         dialer: forward::Config::default().dialer(),
@@ -187,7 +187,7 @@ async fn enrol(state: &Path, centre: &centre::Running) -> anyhow::Result<()> {
 fn demo_sources(folder: &Path, sources: &mut source::Config) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let now = Timestamp::now();
-    for (name, text) in demo::lines(now, &crate::cli::host_name()) {
+    for (name, text) in demo::lines(now, &agent::report::host_name()) {
         // A new file each time: what was judged in an earlier one is not judged again.
         let path = folder.join(format!("{}-{name}", now.as_millisecond()));
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

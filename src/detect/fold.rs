@@ -167,7 +167,8 @@ impl Folder {
         self.open -= closed;
         let window = self.config.window;
         self.spent.retain(|key, spent| {
-            let is_over = now >= spent.start + window && now.duration_since(spent.touched) >= QUIET;
+            let is_over = now.duration_since(spent.start) >= window
+                && now.duration_since(spent.touched) >= QUIET;
             if is_over {
                 changed.push(key.clone());
             }
@@ -238,7 +239,7 @@ impl Folder {
         let window = self.config.window;
         let found = folds
             .iter_mut()
-            .find(|fold| detection.time >= fold.start - window);
+            .find(|fold| fold.start.duration_since(detection.time) <= window);
         let is_counted = found.is_some();
         if let Some(fold) = found {
             fold.count(detection, now);
@@ -312,7 +313,7 @@ impl Folder {
             touched: now,
         };
         let spent = self.spent.entry(key.clone()).or_insert(fresh);
-        if detection.time >= spent.start + self.config.window {
+        if detection.time.duration_since(spent.start) >= self.config.window {
             *spent = fresh;
         }
         spent.touched = now;

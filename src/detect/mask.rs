@@ -62,7 +62,11 @@ impl std::fmt::Debug for Masker {
 }
 
 /// What is looked for in one pass; a digit run is taken whole, so that its borders are sure.
-const PATTERN: &str = r"(?<mail>[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8})|(?<digits>\+?[0-9]+)";
+/// `@` and what stands before a number may be written as in URLs (`%40`, `%20`) and JSON (`\n`, `\u0020`).
+const PATTERN: &str = r"(?x)
+    (?<mail>[A-Za-z0-9._%+-]{1,64}(?:@|%40|\\u0040)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8})
+    |(?<escape>%[0-9A-Fa-f]{2}|\\(?:u[0-9A-Fa-f]{4}|[bfnrt]))
+    |(?<digits>\+?[0-9]+)";
 
 impl Masker {
     pub fn new(key: &[u8; 32]) -> Self {
@@ -99,7 +103,13 @@ impl Masker {
         let mut bytes = 0;
         for (name, value) in fields {
             let json = match value {
-                Value::Int(number) => Json::from(*number),
+                Value::Int(number) => {
+                    let text = number.to_string();
+                    match self.masked(&text) {
+                        Cow::Owned(masked) if masked != text => Json::from(masked),
+                        _ => Json::from(*number),
+                    }
+                }
                 Value::Bool(truth) => Json::from(*truth),
                 Value::Ip(address) => Json::from(address.to_string()),
                 Value::Text(text) if is_address(text) => {
@@ -128,13 +138,21 @@ impl Masker {
     }
 
     fn masked<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut border = 0; // where the last escape ended
         self.pattern.replace_all(text, |found: &Captures<'_>| {
             let whole = found.get(0).expect("group 0 is the match");
             let text_of = whole.as_str();
             if found.name("mail").is_some() {
-                return self.token("mail", &text_of.to_lowercase());
+                let plain = text_of.replace("%40", "@").replace(r"\u0040", "@");
+                return self.token("mail", &plain.to_lowercase());
             }
-            if !stands_alone(text, whole.start(), whole.end()) {
+            if found.name("escape").is_some() {
+                border = whole.end();
+                return text_of.to_owned();
+            }
+            if whole.start() != border && !begins_alone(text, whole.start())
+                || !ends_alone(text, whole.end())
+            {
                 return text_of.to_owned();
             }
             let digits = text_of.strip_prefix('+').unwrap_or(text_of);
@@ -193,12 +211,18 @@ fn is_address(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<IpAddr>().is_ok())
 }
 
-/// A digit run inside a word, a decimal or a dotted number is no identifier.
-fn stands_alone(text: &str, start: usize, end: usize) -> bool {
+/// A digit run inside a word is no identifier.
+fn begins_alone(text: &str, start: usize) -> bool {
     let before = text.as_bytes().get(..start).and_then(<[u8]>::last);
-    let after = text.as_bytes().get(end);
-    let joins = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-    !before.is_some_and(joins) && !after.is_some_and(joins)
+    !before.is_some_and(joins)
+}
+
+fn ends_alone(text: &str, end: usize) -> bool {
+    !text.as_bytes().get(end).is_some_and(joins)
+}
+
+fn joins(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte == b'_'
 }
 
 /// Twelve digits: a province 001–096, a digit for century and sex, two of the birth year, six random.
@@ -262,6 +286,38 @@ mod tests {
                 None => assert_eq!(shown, text),
             }
         }
+    }
+
+    #[test]
+    fn identifiers_are_found_behind_the_escapes_of_urls_and_json() {
+        for (text, hidden) in [
+            ("/s?email=an.nguyen%40soyte.gov.vn&x=1", "nguyen"),
+            ("/s?phone=%2B84912345678", "912345678"),
+            ("/s?q=sdt%3D0912345678", "0912345678"),
+            ("/s?q=so%20087084000999", "087084000999"),
+            (r#"{"m":"call\n0912345678"}"#, "0912345678"),
+            (r#"{"m":"an.nguyen\u0040soyte.gov.vn"}"#, "nguyen"),
+            (r"EXAMPLE\0912345678", "0912345678"),
+            (r#"{"m":"cccd\t087084000999"}"#, "087084000999"),
+        ] {
+            let shown = masked(text);
+            assert!(!shown.contains(hidden) && shown.contains('['), "{shown}");
+        }
+        assert_eq!(masked("/s?q=a%2f2Fb%20c"), "/s?q=a%2f2Fb%20c");
+    }
+
+    #[test]
+    fn a_number_of_json_is_masked_like_its_text() {
+        let masker = Masker::new(&[1; 32]);
+        let values = [
+            ("phone", Value::Int(84_912_345_678)),
+            ("port", Value::Int(50_022)),
+            ("time", Value::Int(1_763_805_600)),
+        ];
+        let (fields, _) = masker.fields(values.iter().map(|(n, v)| (*n, v)));
+        assert_eq!(fields.0["phone"], masked("84912345678"));
+        assert_eq!(fields.0["port"], 50_022);
+        assert_eq!(fields.0["time"], 1_763_805_600);
     }
 
     #[test]

@@ -252,6 +252,15 @@ impl Site {
             .collect()
     }
 
+    /// Waits until the centre has so many. Before the first one an agent may not have looked for its files yet, and
+    /// what is rotated away before that was never there for it.
+    pub fn wait_for_alerts(&self, count: usize) {
+        wait_for("the alerts", SOON * 2, || {
+            let stored = self.metric(self.centre_metrics_port, "canhgac_centre_alerts_total");
+            (stored >= count as f64).then_some(())
+        });
+    }
+
     pub fn metric(&self, port: u16, name: &str) -> f64 {
         let text = http_get(port, "/metrics").unwrap_or_default();
         text.lines()

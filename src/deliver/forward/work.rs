@@ -123,7 +123,9 @@ where
         if is_due && now >= self.renew_at {
             self.renew().await?;
         }
-        if now >= self.beat_at {
+        // First on each new connection too: a centre that was restored from a copy must be found before the next
+        // numbers reach it, which would hide that it lacks older ones.
+        if now >= self.beat_at || !self.link.as_ref().is_some_and(Link::is_open) {
             self.beat().await?;
         }
         self.send_batch().await

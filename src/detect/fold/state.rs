@@ -78,7 +78,7 @@ impl Fold {
             title: alert.rule.title.clone(),
             alert,
             start,
-            end: start + window,
+            end: start.saturating_add(window).unwrap_or(Timestamp::MAX),
             count,
             last: start,
             sent_count: 0,

@@ -122,6 +122,42 @@ fn equal_alerts_within_the_window_are_one_with_a_count() {
 }
 
 #[test]
+fn times_at_the_edge_of_time_are_folded_like_others() {
+    // `{"ts":"-377705023000.5"}` in a JSON log is minutes above the earliest time there is.
+    let edge = Timestamp::MIN.as_second() - time(0).as_second();
+    let mut bench = Bench::new();
+    let mut folder = Folder::new(Config::default());
+    let mut out = Vec::new();
+    for second in [3, 2, 4] {
+        let detection = bench.at('a', edge + second, "203.0.113.1");
+        folder.observe(detection, time(0), &mut out);
+    }
+    folder.tick(time(3700), &mut out);
+    let counts: Vec<_> = history(&out)
+        .into_values()
+        .map(|(count, _)| count)
+        .collect();
+    assert_eq!(counts, [3]);
+}
+
+#[test]
+fn a_window_longer_than_time_itself_is_no_fault() {
+    let mut bench = Bench::new();
+    let config = Config {
+        window: SignedDuration::MAX,
+        ..Config::default()
+    };
+    let mut folder = Folder::new(config);
+    let mut out = Vec::new();
+    for second in [0, 5] {
+        let detection = bench.at('a', second, "203.0.113.1");
+        folder.observe(detection, time(second), &mut out);
+    }
+    folder.tick(time(10), &mut out);
+    assert_eq!(folder.open(), 1);
+}
+
+#[test]
 fn the_first_event_past_the_end_opens_a_new_window() {
     let mut bench = Bench::new();
     let mut folder = Folder::new(Config::default());

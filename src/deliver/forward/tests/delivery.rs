@@ -230,6 +230,30 @@ async fn what_the_centre_has_seen_reaches_the_queue() {
 }
 
 #[tokio::test]
+async fn each_connection_begins_with_a_heartbeat() {
+    // A centre restored from a copy must be found before new numbers hide that it lacks older ones.
+    let site = Site::new();
+    let centre = Centre::start(site.for_agents(), |request, _| {
+        let mut reply = welcome(request);
+        let close = "close".parse().unwrap();
+        reply.headers_mut().insert("connection", close);
+        reply
+    })
+    .await;
+    let agent = Agent::start(site.agent(), Memory::of(1), &[centre.url()]);
+    for batches in 1..=3 {
+        centre.requests(PATH_ALERTS, batches).await;
+        agent.queue.append("{}");
+        agent.wake.notify_one();
+    }
+    centre.requests(PATH_ALERTS, 4).await;
+    let paths: Vec<String> = centre.received().into_iter().map(|r| r.path).collect();
+    let expected = [PATH_HEARTBEAT, PATH_ALERTS].repeat(4);
+    assert_eq!(paths, expected);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_heartbeat_that_is_not_taken_does_not_hold_up_alerts() {
     let site = Site::new();
     let centre = Centre::start(site.for_agents(), |request, _| {
