@@ -14,6 +14,10 @@ const COMMANDS: &[&str] = &[
     "agent",
     "centre",
     "replay",
+    "rules",
+    "rules check",
+    "rules test",
+    "rules list",
     "alerts",
     "alerts list",
     "alerts show",
@@ -68,6 +72,23 @@ fn help_says_what_each_command_does() {
             (name, String::from_utf8(out.stdout).unwrap())
         })
         .collect();
+    for (name, text) in &helps {
+        let (_, listed) = text.split_once("\nCommands:\n").unwrap_or_default();
+        let (listed, _) = listed.split_once("\n\n").unwrap_or_default();
+        let group = name.trim_start_matches("help").replace('-', " ");
+        // A command stands two columns in; further in is the rest of a long line.
+        let commands = listed
+            .lines()
+            .filter(|line| !line.starts_with("   "))
+            .filter_map(|line| line.split_whitespace().next());
+        for command in commands.filter(|command| *command != "help") {
+            let full = format!("{group} {command}").trim().to_owned();
+            assert!(
+                COMMANDS.contains(&full.as_str()),
+                "`{full}` is not in the list"
+            );
+        }
+    }
     for (name, text) in helps {
         insta::assert_snapshot!(name, text);
     }
