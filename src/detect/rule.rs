@@ -86,6 +86,8 @@ pub struct Rule {
     pub file: String,
     /// Fields that correlations over this rule group by or count.
     group_fields: Box<[(Arc<str>, FieldId)]>,
+    /// Fields that correlations over this rule sum or average.
+    number_fields: Box<[(Arc<str>, FieldId)]>,
     /// The correlations that this rule is a base of, and as which of their bases.
     feeds: Box<[(RuleIndex, usize)]>,
     body: Compiled,
@@ -228,6 +230,11 @@ impl Ruleset {
         &self.rule(rule).group_fields
     }
 
+    /// Returns the fields that correlations over this rule sum or average.
+    pub fn number_fields(&self, rule: RuleIndex) -> &[(Arc<str>, FieldId)] {
+        &self.rule(rule).number_fields
+    }
+
     /// Returns the correlations that this rule is a base of, and as which of their bases.
     pub fn feeds(&self, rule: RuleIndex) -> &[(RuleIndex, usize)] {
         &self.rule(rule).feeds
@@ -331,6 +338,7 @@ impl Ruleset {
             scope,
             file: file.to_owned(),
             group_fields: Box::default(),
+            number_fields: Box::default(),
             feeds: Box::default(),
             body: Compiled::Detection {
                 condition: Expr::Any(Box::default()),
@@ -373,6 +381,17 @@ impl Ruleset {
         self.digest = digest;
         self.routes = routes;
     }
+}
+
+/// Returns the number that a value stands for.
+// Beyond 2^53 a whole number is the nearest double.
+#[expect(clippy::cast_precision_loss)]
+pub fn number_of(text: &[u8]) -> Option<f64> {
+    let number = match matcher::Number::read(text)? {
+        matcher::Number::Int(number) => number as f64,
+        matcher::Number::Float(number) => number,
+    };
+    number.is_finite().then_some(number)
 }
 
 /// What detection rules and correlations share, as written.
