@@ -11,6 +11,7 @@ mod value;
 mod encode;
 mod expression;
 mod pattern;
+mod filter;
 mod correlation;
 mod route;
 mod layout;
@@ -140,15 +141,18 @@ impl Ruleset {
     pub fn compile(texts: &[RuleText<'_>]) -> (Self, Vec<Diagnostic>) {
         let mut told = Vec::new();
         let mut set = Self::default();
+        let mut filters = Vec::new();
         let mut correlations = Vec::new();
         for text in texts {
             for document in read::read(text, &mut told) {
                 match &document.body {
                     Body::Rule(_) => set.add_detection(&document, &mut told),
+                    Body::Filter(_) => filters.push(document),
                     Body::Correlation(_) | Body::Faulty { .. } => correlations.push(document),
                 }
             }
         }
+        filter::apply_all(&mut set, &filters, &mut told);
         correlation::add_all(&mut set, correlations, &mut told);
         set.finish();
         (set, told)
@@ -250,8 +254,8 @@ impl Ruleset {
             return;
         };
         let mut warnings = Vec::new();
-        let compiled =
-            compile::compile(sigma, &mut self.fields, &mut warnings).and_then(|condition| {
+        let compiled = compile::compile(&sigma.detection, &mut self.fields, &mut warnings)
+            .and_then(|condition| {
                 let rule = self.detection(document, sigma, condition)?;
                 self.add(rule, document)
             });

@@ -170,7 +170,7 @@ struct Named {
 impl Named {
     fn of(document: &Document<'_>) -> Option<Self> {
         match &document.body {
-            Body::Rule(_) => None,
+            Body::Rule(_) | Body::Filter(_) => None,
             Body::Correlation(sigma) => Some(Self {
                 rules: sigma.rules.clone(),
                 generate: sigma.generate,
