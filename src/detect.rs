@@ -45,6 +45,8 @@ pub struct Detection {
     pub fields: MaskedFields,
     /// The fields that correlations group by or count, by name.
     pub groups: Vec<(Arc<str>, GroupKey)>,
+    /// The fields that correlations sum or average, by name.
+    pub numbers: Vec<(Arc<str>, f64)>,
     pub raw: MaskedText,
     pub origin: Origin,
     /// How many equal events this one stands for.
@@ -138,6 +140,14 @@ impl Scene {
                 .group_fields(index)
                 .iter()
                 .filter_map(|(name, id)| Some((Arc::clone(name), self.key(event, &[*id])?)))
+                .collect(),
+            numbers: ruleset
+                .number_fields(index)
+                .iter()
+                .filter_map(|(name, id)| {
+                    let number = rule::number_of(&event.get(*id)?.text())?;
+                    Some((Arc::clone(name), number))
+                })
                 .collect(),
             raw,
             origin: Origin {

@@ -17,6 +17,7 @@
 //! and counted.
 
 mod kept;
+mod tally;
 mod window;
 
 use std::collections::BTreeMap;
@@ -253,7 +254,7 @@ impl Correlator {
             let Some(base) = correlation.bases.get(at) else {
                 continue;
             };
-            let Some(part) = Part::of(detection, base, secret) else {
+            let Some(part) = Part::of(detection, correlation, base, secret) else {
                 continue;
             };
             let name = SeriesName {
@@ -268,6 +269,7 @@ impl Correlator {
                 value: match correlation.counted {
                     Counted::Events | Counted::Values => part.value,
                     Counted::Rules | Counted::Sequence => window::marker(at),
+                    _ => tally::of_number(part.number),
                 },
                 arrived: now,
                 arrival: 0,
@@ -394,11 +396,18 @@ struct Part<'d> {
     keys: Vec<&'d GroupKey>,
     /// Of what is counted; zero where events are.
     value: [u8; 16],
+    /// Zero where none is asked for.
+    number: f64,
 }
 
 impl<'d> Part<'d> {
     /// Returns nothing for a detection that lacks a field.
-    fn of(detection: &'d Detection, base: &Base, secret: &HostSecret) -> Option<Self> {
+    fn of(
+        detection: &'d Detection,
+        correlation: &Correlation,
+        base: &Base,
+        secret: &HostSecret,
+    ) -> Option<Self> {
         let find = |names: &[Arc<str>]| -> Option<Vec<&'d GroupKey>> {
             let find = |name: &Arc<str>| {
                 let mut groups = detection.groups.iter();
@@ -407,8 +416,15 @@ impl<'d> Part<'d> {
             names.iter().map(find).collect()
         };
         let keys = find(&base.group)?;
-        let values = find(&base.values)?;
+        let (values, number) = match base.values.first() {
+            Some(name) if correlation.counted.is_of_numbers() => {
+                let mut numbers = detection.numbers.iter();
+                (Vec::new(), numbers.find(|(known, _)| known == name)?.1)
+            }
+            _ => (find(&base.values)?, 0.0),
+        };
         Some(Self {
+            number,
             group: joined(&keys, secret),
             value: joined(&values, secret),
             keys,
@@ -470,6 +486,7 @@ fn make(
         },
         fields,
         groups,
+        numbers: completing.numbers.clone(),
         raw: completing.raw.clone(),
         origin: completing.origin.clone(),
         repeat: 1,

@@ -11,6 +11,7 @@ mod value;
 mod encode;
 mod expression;
 mod pattern;
+mod filter;
 mod correlation;
 mod route;
 mod layout;
@@ -86,6 +87,8 @@ pub struct Rule {
     pub file: String,
     /// Fields that correlations over this rule group by or count.
     group_fields: Box<[(Arc<str>, FieldId)]>,
+    /// Fields that correlations over this rule sum or average.
+    number_fields: Box<[(Arc<str>, FieldId)]>,
     /// The correlations that this rule is a base of, and as which of their bases.
     feeds: Box<[(RuleIndex, usize)]>,
     body: Compiled,
@@ -138,15 +141,18 @@ impl Ruleset {
     pub fn compile(texts: &[RuleText<'_>]) -> (Self, Vec<Diagnostic>) {
         let mut told = Vec::new();
         let mut set = Self::default();
+        let mut filters = Vec::new();
         let mut correlations = Vec::new();
         for text in texts {
             for document in read::read(text, &mut told) {
                 match &document.body {
                     Body::Rule(_) => set.add_detection(&document, &mut told),
+                    Body::Filter(_) => filters.push(document),
                     Body::Correlation(_) | Body::Faulty { .. } => correlations.push(document),
                 }
             }
         }
+        filter::apply_all(&mut set, &filters, &mut told);
         correlation::add_all(&mut set, correlations, &mut told);
         set.finish();
         (set, told)
@@ -228,6 +234,11 @@ impl Ruleset {
         &self.rule(rule).group_fields
     }
 
+    /// Returns the fields that correlations over this rule sum or average.
+    pub fn number_fields(&self, rule: RuleIndex) -> &[(Arc<str>, FieldId)] {
+        &self.rule(rule).number_fields
+    }
+
     /// Returns the correlations that this rule is a base of, and as which of their bases.
     pub fn feeds(&self, rule: RuleIndex) -> &[(RuleIndex, usize)] {
         &self.rule(rule).feeds
@@ -243,8 +254,8 @@ impl Ruleset {
             return;
         };
         let mut warnings = Vec::new();
-        let compiled =
-            compile::compile(sigma, &mut self.fields, &mut warnings).and_then(|condition| {
+        let compiled = compile::compile(&sigma.detection, &mut self.fields, &mut warnings)
+            .and_then(|condition| {
                 let rule = self.detection(document, sigma, condition)?;
                 self.add(rule, document)
             });
@@ -331,6 +342,7 @@ impl Ruleset {
             scope,
             file: file.to_owned(),
             group_fields: Box::default(),
+            number_fields: Box::default(),
             feeds: Box::default(),
             body: Compiled::Detection {
                 condition: Expr::Any(Box::default()),
@@ -373,6 +385,17 @@ impl Ruleset {
         self.digest = digest;
         self.routes = routes;
     }
+}
+
+/// Returns the number that a value stands for.
+// Beyond 2^53 a whole number is the nearest double.
+#[expect(clippy::cast_precision_loss)]
+pub fn number_of(text: &[u8]) -> Option<f64> {
+    let number = match matcher::Number::read(text)? {
+        matcher::Number::Int(number) => number as f64,
+        matcher::Number::Float(number) => number,
+    };
+    number.is_finite().then_some(number)
 }
 
 /// What detection rules and correlations share, as written.

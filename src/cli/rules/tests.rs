@@ -99,6 +99,27 @@ fn samples_are_found_played_and_told() {
 }
 
 #[test]
+fn the_numbers_of_events_are_summed() {
+    let rules = "title: t\nname: sent\nid: sent\nlogsource: {category: web}\ndetection:\n  s: {bytes|exists: true}\n  condition: s\n---\ntitle: s\nid: sum\ncorrelation:\n  type: value_sum\n  rules: [sent]\n  group-by: [ip]\n  timespan: 1m\n  condition: {field: bytes, gte: 1000}\n";
+    let line = |bytes: &str| {
+        format!(
+            "{{\"_ls\":{{\"category\":\"web\"}},\"time\":\"2026-11-22T10:00:00Z\",\"ip\":\"192.0.2.1\",\"bytes\":{bytes}}}"
+        )
+    };
+    let sample = format!(
+        "rule: sum\nfires:\n  - name: one\n    format: json\n    alerts: 1\n    lines: |\n      {}\n      {}\nsilent:\n  - name: two\n    format: json\n    lines: |\n      {}\n      {}\n",
+        line("\"400\""),
+        line("600.5"),
+        line("999"),
+        line("\"many\"")
+    );
+    let folder = folder(&[("a.yml", rules), ("a.test.yml", &sample)]);
+    let mut out = Vec::new();
+    let found = test(&loaded(folder.path()), None, &mut out).unwrap();
+    assert!(!found, "{}", text(out));
+}
+
+#[test]
 fn samples_are_packets_too() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let recording = root.join("tests/data/demo/attack.pcap");

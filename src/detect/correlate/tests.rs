@@ -74,6 +74,10 @@ fn named(rules: &Arc<Ruleset>, number: u64, at: i64, groups: &str) -> Detection 
             .iter()
             .map(|(name, value)| ((*name).into(), key(value)))
             .collect(),
+        numbers: groups
+            .iter()
+            .filter_map(|(name, value)| Some(((*name).into(), value.parse().ok()?)))
+            .collect(),
         raw: text("raw"),
         origin: Origin::default(),
         repeat: 1,
@@ -544,6 +548,83 @@ fn a_flood_of_one_step_is_bounded_and_hides_no_other() {
     let mut correlator = Correlator::default();
     follow(&rules, &mut correlator, &"b@0 a@1 b@2 c@0 ".repeat(400));
     assert!(correlator.events() <= 1000);
+}
+
+#[test]
+fn numbers_are_summed_averaged_and_ranked() {
+    for (kind, condition, numbers, expected) in [
+        (
+            "value_sum",
+            "gte: 10",
+            &["4", "5", "0.5", "0.5"][..],
+            Some(3),
+        ),
+        ("value_sum", "gt: 10", &["4", "6", "x", "-1", "2"], Some(4)),
+        ("value_sum", "gte: 1000000000", &["999999999", "1"], Some(1)),
+        ("value_avg", "gte: 10", &["5", "14", "11"], Some(2)),
+        ("value_avg", "gte: 10", &["5", "14", "10"], None),
+        ("value_median", "gte: 10", &["1", "2", "20", "30"], Some(3)),
+        ("value_median", "gte: 12", &["1", "2", "20", "30"], None),
+        (
+            "value_percentile",
+            "percentile: 75, gte: 9",
+            &["1", "9", "1", "9", "9"],
+            Some(1),
+        ),
+        (
+            "value_percentile",
+            "percentile: 25, gte: 9",
+            &["1", "9", "9", "9", "9"],
+            Some(4),
+        ),
+        ("value_sum", "gte: 10", &["inf", "nan", "", "9"], None),
+    ] {
+        let rules = rules(&many(kind, &format!("field: size, {condition}")));
+        assert_eq!(
+            rules.number_fields(rules.by_id("base").unwrap())[0].0,
+            "size".into()
+        );
+        let mut correlator = Correlator::default();
+        let mut fired = None;
+        for (n, number) in (0..).zip(numbers.iter()) {
+            // Each time from what the spool kept.
+            let kept = correlator.changed();
+            let mut fresh = Correlator::default();
+            fresh.restore(kept);
+            correlator = fresh;
+            correlator.touch_all();
+            let mut out = Vec::new();
+            let mut detection = detection(&rules, n, 0, "ip=1");
+            let read = crate::detect::rule::number_of(number.as_bytes());
+            detection.numbers = read
+                .map(|number| ("size".into(), number))
+                .into_iter()
+                .collect();
+            correlator.observe(&detection, &secret(), second(0), &mut out);
+            if !out.is_empty() {
+                fired = fired.or(Some(n));
+            }
+        }
+        assert_eq!(
+            fired,
+            expected.map(|at| at as u64),
+            "{kind} {condition} {numbers:?}"
+        );
+    }
+}
+
+#[test]
+fn a_sum_of_many_small_parts_loses_none() {
+    let rules = rules(&many("value_sum", "field: size, gte: 1500"));
+    let mut correlator = Correlator::default();
+    let mut out = Vec::new();
+    for n in 0..1500 {
+        assert!(out.is_empty());
+        let mut detection = detection(&rules, n, 0, "ip=1");
+        detection.numbers = vec![("size".into(), 1.0)];
+        correlator.observe(&detection, &secret(), second(0), &mut out);
+    }
+    assert_eq!((out.len(), correlator.events()), (1, 0));
 }
 
 /// Forgets nothing and looks at every window.

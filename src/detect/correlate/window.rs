@@ -1,12 +1,13 @@
 //! The events of one group that may still complete something, in the order of their time.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
 
 use jiff::SignedDuration;
 use jiff::Timestamp;
 
 use crate::alert::AlertId;
+use crate::detect::correlate::tally::Tally;
+use crate::detect::correlate::tally::aggregate;
 use crate::detect::rule::Correlation;
 use crate::detect::rule::Counted;
 
@@ -24,6 +25,10 @@ const ARRIVALS_MIN: usize = 64;
 const EVENTS_MIN: usize = 1000;
 /// Of each counted value the events that arrived last: one for the window that is open, one for a late one.
 const PER_VALUE_MAX: usize = 2;
+/// So many numbers of a group are kept: what is summed comes in many small parts.
+const NUMBERS_KEPT: usize = 10_000;
+/// A late number is judged in so many of the windows that it falls into: each costs a pass over its numbers.
+const ENDS_MAX: usize = 64;
 /// Of a rule among several so many events are kept whatever stands around them, so that a late event of another rule
 /// still finds them; beyond it only those that begin or end a run of the same rule, which are as good as the others.
 const PER_STEP_MAX: usize = 16;
@@ -98,13 +103,17 @@ impl Window {
         let (id, time) = (entry.id, entry.time);
         self.put_back(entry);
         match correlation.counted {
-            Counted::Events => {}
             Counted::Values => self.thin(&entry.value),
             Counted::Rules | Counted::Sequence => self.thin_runs(&entry.value),
+            _ => {}
         }
         let needed = needed(correlation);
         self.let_go(correlation.timespan, needed, now);
-        if correlation.counted != Counted::Events && self.entries.len() < needed {
+        let is_distinct = matches!(
+            correlation.counted,
+            Counted::Values | Counted::Rules | Counted::Sequence
+        );
+        if is_distinct && self.entries.len() < needed {
             return None;
         }
         let first = self.entries.partition_point(|known| known.time < time);
@@ -141,7 +150,9 @@ impl Window {
         for entry in self.entries.range(from..at) {
             tally.add(entry);
         }
-        for (to, end) in self.entries.range(at..).enumerate() {
+        let is_of_numbers = correlation.counted.is_of_numbers();
+        let ends_max = if is_of_numbers { ENDS_MAX } else { usize::MAX };
+        for (to, end) in self.entries.range(at..).enumerate().take(ends_max) {
             let oldest = begin(end);
             if added.time <= oldest {
                 return None;
@@ -158,7 +169,12 @@ impl Window {
             if next.is_some_and(|next| next.time == end.time) {
                 continue;
             }
-            if tally.fulfils(correlation) {
+            let fulfils = if is_of_numbers {
+                aggregate(correlation, self.entries.range(from..=at + to))
+            } else {
+                tally.fulfils(correlation)
+            };
+            if fulfils {
                 return Some((from, at + to + 1));
             }
         }
@@ -267,6 +283,9 @@ pub fn marker(base: usize) -> [u8; 16] {
 
 /// Returns the least count that fulfils the condition.
 fn needed(correlation: &Correlation) -> usize {
+    if correlation.counted.is_of_numbers() {
+        return NUMBERS_KEPT / ARRIVALS_FACTOR;
+    }
     use crate::detect::rule::Comparison::Equal;
     use crate::detect::rule::Comparison::Greater;
     use crate::detect::rule::Comparison::GreaterEqual;
@@ -279,54 +298,4 @@ fn needed(correlation: &Correlation) -> usize {
             _ => 1,
         });
     usize::try_from(bounds.max().unwrap_or(1)).unwrap_or(usize::MAX)
-}
-
-/// What stands in a window, as events come into it and leave it.
-enum Tally {
-    Events(u64),
-    Values(HashMap<[u8; 16], usize>),
-}
-
-impl Tally {
-    fn new(counted: Counted) -> Self {
-        match counted {
-            Counted::Events => Self::Events(0),
-            Counted::Values | Counted::Rules | Counted::Sequence => Self::Values(HashMap::new()),
-        }
-    }
-
-    fn add(&mut self, entry: &Entry) {
-        match self {
-            Self::Events(count) => *count = count.saturating_add(entry.repeat.into()),
-            Self::Values(values) => *values.entry(entry.value).or_default() += 1,
-        }
-    }
-
-    fn remove(&mut self, entry: &Entry) {
-        match self {
-            Self::Events(count) => *count = count.saturating_sub(entry.repeat.into()),
-            Self::Values(values) => {
-                if let Some(times) = values.get_mut(&entry.value) {
-                    *times -= 1;
-                    if *times == 0 {
-                        values.remove(&entry.value);
-                    }
-                }
-            }
-        }
-    }
-
-    fn fulfils(&self, correlation: &Correlation) -> bool {
-        let count = match self {
-            Self::Events(count) => *count,
-            Self::Values(values) => {
-                if let Some(presence) = &correlation.presence {
-                    return presence.holds(&|base| values.contains_key(&marker(base)));
-                }
-                values.len() as u64
-            }
-        };
-        let mut predicates = correlation.predicates.iter();
-        predicates.all(|(comparison, bound)| comparison.holds(count, *bound))
-    }
 }

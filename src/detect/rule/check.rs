@@ -127,6 +127,7 @@ const HEAD_KEYS: &[&str] = &[
     "logsource",
     "detection",
     "correlation",
+    "filter",
     "generate",
     "fields",
     "falsepositives",
@@ -158,6 +159,33 @@ pub fn rule(document: &Mapping) -> Result<(), Fault> {
                 .hint("add `detection:` with a selection and a `condition:`"));
         }
     };
+    check_detection(detection)
+}
+
+/// A filter is a detection that other rules' are joined with.
+pub fn filter(document: &Mapping) -> Result<(), Fault> {
+    check_logsource(document)?;
+    let spot = Spot::key(&["filter"]);
+    let Some(filter) = document.get("filter").and_then(Value::as_mapping) else {
+        return Err(Fault::new("`filter` must be a mapping").at(spot));
+    };
+    let is_names = match filter.get("rules") {
+        Some(Value::String(_)) => true,
+        Some(Value::Sequence(names)) => !names.is_empty() && names.iter().all(Value::is_string),
+        _ => false,
+    };
+    if !is_names {
+        // The parser would take a missing list for every rule there is.
+        return Err(Fault::new("a filter must say of which rules it is")
+            .at(spot)
+            .hint("`rules:` with ids or names, or `rules: any`"));
+    }
+    let mut detection = filter.clone();
+    detection.remove("rules");
+    check_detection(&detection).map_err(|fault| fault.under("filter"))
+}
+
+fn check_detection(detection: &Mapping) -> Result<(), Fault> {
     let mut names = Vec::new();
     for (name, value) in detection {
         let Some(name) = name.as_str() else {

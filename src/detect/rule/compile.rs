@@ -6,10 +6,10 @@ use std::sync::Arc;
 use rsigma_parser::ConditionExpr;
 use rsigma_parser::Detection;
 use rsigma_parser::DetectionItem;
+use rsigma_parser::Detections;
 use rsigma_parser::FieldSpec;
 use rsigma_parser::Quantifier;
 use rsigma_parser::SelectorPattern;
-use rsigma_parser::SigmaRule;
 
 use crate::detect::rule::locate::Fault;
 use crate::detect::rule::locate::Spot;
@@ -21,22 +21,22 @@ use crate::event::field::Fields;
 /// How often a condition may name selections, `of` counted by what it stands for: bounds what one event costs.
 const REFERENCES_MAX: usize = 10_000;
 
-/// Compiles the detection of a rule. Warnings go to `told`.
+/// Compiles the detection of a rule or of a filter. Warnings go to `told`.
 pub fn compile(
-    rule: &SigmaRule,
+    detection: &Detections,
     fields: &mut Fields,
     told: &mut Vec<Fault>,
 ) -> Result<Expr, Fault> {
     let mut selections = HashMap::new();
-    for (name, detection) in &rule.detection.named {
-        let expr = selection(name, detection, fields, told)?;
+    for (name, named) in &detection.named {
+        let expr = selection(name, named, fields, told)?;
         selections.insert(name.as_str(), Arc::new(expr));
     }
     let mut conditions = Conditions {
         selections,
         references: 0,
     };
-    if rule.detection.timeframe.is_some() {
+    if detection.timeframe.is_some() {
         told.push(
             Fault::warning("`timeframe` does nothing in a detection")
                 .at(Spot::key(&["detection", "timeframe"]))
@@ -44,8 +44,7 @@ pub fn compile(
         );
     }
     // Several conditions: any of them.
-    let any = rule
-        .detection
+    let any = detection
         .conditions
         .iter()
         .map(|condition| conditions.resolve(condition))

@@ -62,6 +62,20 @@ pub enum Counted {
     /// All rules, one after the other in the order of `bases`. Events of the same time are in any order: a log
     /// that tells seconds says no more.
     Sequence,
+    /// The numbers of a field: added, their mean, the one in the middle, the one that so many of a hundred don't exceed.
+    Sum,
+    Average,
+    Median,
+    Percentile(u8),
+}
+
+impl Counted {
+    pub fn is_of_numbers(self) -> bool {
+        matches!(
+            self,
+            Self::Sum | Self::Average | Self::Median | Self::Percentile(_)
+        )
+    }
 }
 
 /// A rule whose detections are counted.
@@ -156,7 +170,7 @@ struct Named {
 impl Named {
     fn of(document: &Document<'_>) -> Option<Self> {
         match &document.body {
-            Body::Rule(_) => None,
+            Body::Rule(_) | Body::Filter(_) => None,
             Body::Correlation(sigma) => Some(Self {
                 rules: sigma.rules.clone(),
                 generate: sigma.generate,
@@ -282,14 +296,10 @@ fn compile(
         CorrelationType::ValueCount => Counted::Values,
         CorrelationType::Temporal => Counted::Rules,
         CorrelationType::TemporalOrdered => Counted::Sequence,
-        other => {
-            return Err(Fault::new(format!(
-                "correlations of the type `{}` are not supported yet",
-                other.as_str()
-            ))
-            .at(Spot::value(&["correlation", "type"]))
-            .hint("supported are event_count, value_count, temporal and temporal_ordered"));
-        }
+        CorrelationType::ValueSum => Counted::Sum,
+        CorrelationType::ValueAvg => Counted::Average,
+        CorrelationType::ValueMedian => Counted::Median,
+        CorrelationType::ValuePercentile => condition::percentile(sigma)?,
     };
     if sigma.window != WindowMode::Sliding {
         return Err(Fault::new("only sliding windows are supported").at(at("window")));
@@ -374,27 +384,43 @@ fn resolve(sigma: &CorrelationRule, reference: &str, names: &[String]) -> Vec<Ar
 fn link(set: &mut Ruleset) {
     let mut feeds: HashMap<RuleIndex, Vec<(RuleIndex, usize)>> = HashMap::new();
     let mut wanted: HashMap<RuleIndex, Vec<Arc<str>>> = HashMap::new();
+    let mut numbers: HashMap<RuleIndex, Vec<Arc<str>>> = HashMap::new();
     let correlations: Vec<_> = set.correlations().collect();
     // Those above first: what they ask of a correlation is asked of its bases.
     for &(index, correlation) in correlations.iter().rev() {
         let from_above = wanted.get(&index).cloned().unwrap_or_default();
+        let numbers_above = numbers.get(&index).cloned().unwrap_or_default();
         for (at, base) in correlation.bases.iter().enumerate() {
             feeds.entry(base.rule).or_default().push((index, at));
+            let (keys, summed) = match correlation.counted.is_of_numbers() {
+                true => (&[][..], &base.values[..]),
+                false => (&base.values[..], &[][..]),
+            };
             let wanted = wanted.entry(base.rule).or_default();
-            for name in base.group.iter().chain(&base.values).chain(&from_above) {
+            for name in base.group.iter().chain(keys).chain(&from_above) {
                 if !wanted.contains(name) {
                     wanted.push(Arc::clone(name));
+                }
+            }
+            let numbers = numbers.entry(base.rule).or_default();
+            for name in summed.iter().chain(&numbers_above) {
+                if !numbers.contains(name) {
+                    numbers.push(Arc::clone(name));
                 }
             }
         }
     }
     for (index, names) in wanted {
-        let known: Vec<(Arc<str>, FieldId)> = names
-            .into_iter()
-            .filter_map(|name| set.fields.get(&name).map(|id| (name, id)))
-            .collect();
+        let known = |names: Vec<Arc<str>>| -> Box<[(Arc<str>, FieldId)]> {
+            let names = names.into_iter();
+            let known = names.filter_map(|name| set.fields.get(&name).map(|id| (name, id)));
+            known.collect()
+        };
+        let numbers = known(numbers.remove(&index).unwrap_or_default());
+        let names = known(names);
         if let Some(rule) = set.rules.get_mut(index.at()) {
-            rule.group_fields = known.into();
+            rule.group_fields = names;
+            rule.number_fields = numbers;
             let mut feeds = feeds.remove(&index).unwrap_or_default();
             feeds.sort_unstable();
             rule.feeds = feeds.into();

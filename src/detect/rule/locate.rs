@@ -53,6 +53,15 @@ impl Fault {
         self
     }
 
+    /// Says that what was taken for one section of the document is another.
+    #[must_use]
+    pub fn under(mut self, section: &str) -> Self {
+        if let Some(first) = self.0.spot.path.first_mut() {
+            section.clone_into(first);
+        }
+        self
+    }
+
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.0.label = label.into();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use rsigma_parser::CorrelationRule;
+use rsigma_parser::FilterRule;
 use rsigma_parser::SigmaRule;
 use serde::Deserialize;
 use serde_yaml::Value;
@@ -14,7 +15,6 @@ use crate::detect::rule::action::Actions;
 use crate::detect::rule::check;
 use crate::detect::rule::locate::Fault;
 use crate::detect::rule::locate::Locator;
-use crate::detect::rule::locate::Spot;
 use crate::detect::rule::weigh;
 use crate::diagnostic::Diagnostic;
 use crate::diagnostic::Place;
@@ -26,6 +26,7 @@ pub const TEXT_BYTES_MAX: usize = 10 << 20;
 pub enum Body {
     Rule(Box<SigmaRule>),
     Correlation(Box<CorrelationRule>),
+    Filter(Box<FilterRule>),
     /// A correlation that was refused: what it names stays silent all the same.
     Faulty {
         rules: Vec<String>,
@@ -157,11 +158,8 @@ fn read_document(value: &Value, text: &str) -> Result<(Body, Vec<Fault>), Fault>
     };
     let mut warnings = check::head(document)?;
     if document.contains_key("filter") {
-        return Err(Fault::new("Sigma filters are not supported yet")
-            .at(Spot::key(&["filter"]))
-            .hint("put the exception into the rule's own condition: `and not filter`"));
-    }
-    if document.contains_key("correlation") {
+        check::filter(document)?;
+    } else if document.contains_key("correlation") {
         check::correlation(document)?;
     } else {
         check::rule(document)?;
@@ -170,10 +168,12 @@ fn read_document(value: &Value, text: &str) -> Result<(Body, Vec<Fault>), Fault>
         rsigma_parser::parse_sigma_yaml(text).map_err(|error| Fault::new(error.to_string()))?;
     let rule = collection.rules.into_iter().next();
     let correlation = collection.correlations.into_iter().next();
-    let body = match (rule, correlation) {
-        (Some(rule), _) => Body::Rule(Box::new(rule)),
-        (None, Some(correlation)) => Body::Correlation(Box::new(correlation)),
-        (None, None) => {
+    let filter = collection.filters.into_iter().next();
+    let body = match (rule, correlation, filter) {
+        (Some(rule), _, _) => Body::Rule(Box::new(rule)),
+        (None, Some(correlation), _) => Body::Correlation(Box::new(correlation)),
+        (None, None, Some(filter)) => Body::Filter(Box::new(filter)),
+        (None, None, None) => {
             let said = collection.errors.into_iter().next();
             return Err(Fault::new(said.unwrap_or_else(|| "no rule".to_owned())));
         }

@@ -987,6 +987,78 @@ fn a_temporal_correlation_names_its_rules_and_asks_for_all() {
 }
 
 #[test]
+fn a_filter_is_joined_to_the_rules_that_it_names() {
+    let filter = |logsource: &str, lines: &str| {
+        format!(
+            "{BASE}---\ntitle: not ours\nlogsource: {{{logsource}}}\nfilter:\n  selection: {{User: backup}}\n  condition: not selection\n{lines}"
+        )
+    };
+    // As one of several documents.
+    let plain = compile(&format!("{BASE}---\n")).0;
+    for (text, holds) in [
+        (filter("product: linux", "  rules: [base]\n"), false),
+        (filter("product: linux", "  rules: failed\n"), false),
+        (filter("product: Linux", "  rules: any\n"), false),
+        (filter("product: windows", "  rules: any\n"), true),
+        (
+            filter("product: linux, service: sshd", "  rules: any\n"),
+            true,
+        ),
+    ] {
+        let (set, told) = compile(&text);
+        assert_eq!(told, [], "{text}");
+        let hits = |user: &str| {
+            let mut event = Event::new(b"");
+            event.logsources = LogSources::of(Some("linux"), &[], &[]);
+            event.set(set.fields().get("f").unwrap(), "a");
+            if !user.is_empty() {
+                event.set(set.fields().get("User").unwrap(), user);
+            }
+            let mut hits = 0;
+            set.matches(&event, &mut Scratch::default(), |_, _| hits += 1);
+            hits == 1
+        };
+        assert_eq!(hits("backup"), holds, "{text}");
+        assert!(hits("lan") && hits(""), "{text}");
+        assert_eq!(set.digest() == plain.digest(), holds, "{text}");
+    }
+}
+
+#[test]
+fn broken_filters_are_told_and_filter_nothing() {
+    for (lines, message) in [
+        ("", "a filter must say of which rules it is"),
+        ("  rules: []\n", "a filter must say of which rules it is"),
+        (
+            "  rules: [bse]\n",
+            "a filter of `bse`, and no such detection rule is loaded",
+        ),
+        (
+            "  rules: any\n  s2: {a|contain: b}\n",
+            "unknown modifier `contain`",
+        ),
+        ("  rules: any\n  s2: {a|re: '('}\n", ""),
+    ] {
+        let (set, told) = compile(&format!(
+            "{BASE}---\ntitle: t\nlogsource: {{product: linux}}\nfilter:\n  s: {{User: x}}\n  condition: not s\n{lines}"
+        ));
+        assert_eq!(told.len(), 1, "{lines}");
+        assert!(told[0].message.starts_with(message), "{}", told[0]);
+        assert!(
+            told[0].place.is_some_and(|place| place.line > 8),
+            "{}",
+            told[0]
+        );
+        let plain = compile(&format!("{BASE}---\n")).0;
+        assert_eq!(set.digest(), plain.digest());
+    }
+    let (_, told) = compile(&format!(
+        "{BASE}---\ntitle: t\nlogsource: {{product: windows}}\nfilter:\n  rules: base\n  s: {{User: x}}\n  condition: not s\n"
+    ));
+    assert_eq!(told[0].weight, Weight::Warning);
+}
+
+#[test]
 fn a_time_is_not_needed_to_match() {
     let (set, _) = compile(&rule("s: {f: a}\ncondition: s"));
     let mut event = Event::new(b"");

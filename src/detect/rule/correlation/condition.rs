@@ -100,10 +100,14 @@ impl Condition {
                         .at(spot())
                         .hint("without `condition` all rules must be seen, in their order"));
                 }
-                let highest = if is_temporal { rules } else { COUNT_MAX + 1 };
-                threshold(&predicates, highest, is_temporal, warnings)?;
                 let values = field.clone().unwrap_or_default();
                 check_values(counted, &values)?;
+                if counted.is_of_numbers() {
+                    check_bounds(&predicates)?;
+                } else {
+                    let highest = if is_temporal { rules } else { COUNT_MAX + 1 };
+                    threshold(&predicates, highest, is_temporal, warnings)?;
+                }
                 Ok(Self {
                     predicates,
                     presence: None,
@@ -166,6 +170,33 @@ fn threshold(
     Ok(())
 }
 
+/// A double holds whole numbers up to here exactly.
+const BOUND_MAX: u64 = 1 << 53;
+
+fn check_bounds(predicates: &[Predicate]) -> Result<(), Fault> {
+    match predicates.iter().find(|(_, bound)| *bound > BOUND_MAX) {
+        Some((_, bound)) => Err(Fault::new(format!("{bound} is more than {BOUND_MAX}")).at(spot())),
+        None => Ok(()),
+    }
+}
+
+/// Reads which of a hundred is meant.
+pub fn percentile(sigma: &CorrelationRule) -> Result<Counted, Fault> {
+    let rank = match &sigma.condition {
+        CorrelationCondition::Threshold { percentile, .. } => *percentile,
+        CorrelationCondition::Extended(_) => None,
+    };
+    let rank = rank.and_then(|rank| u8::try_from(rank).ok());
+    match rank.filter(|rank| (1..=100).contains(rank)) {
+        Some(rank) => Ok(Counted::Percentile(rank)),
+        None => Err(
+            Fault::new("`value_percentile` needs a `percentile` from 1 to 100")
+                .at(spot())
+                .hint("condition: {field: Bytes, percentile: 95, gte: 1000000}"),
+        ),
+    }
+}
+
 fn check_values(counted: Counted, values: &[String]) -> Result<(), Fault> {
     match (counted, values.is_empty()) {
         (Counted::Values, true) => Err(Fault::new("`value_count` needs the field to count")
@@ -181,7 +212,14 @@ fn check_values(counted: Counted, values: &[String]) -> Result<(), Fault> {
         )
         .at(spot())
         .hint("remove `field`, or use `type: value_count`")),
-        _ => Ok(()),
+        (Counted::Events | Counted::Rules | Counted::Sequence, true) => Ok(()),
+        (Counted::Values, false) => Ok(()),
+        _ if values.len() == 1 => Ok(()),
+        _ => Err(
+            Fault::new("numbers of which one field? It is missing, or there are several")
+                .at(spot())
+                .hint("condition: {field: Bytes, gte: 1000000}"),
+        ),
     }
 }
 
