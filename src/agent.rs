@@ -226,6 +226,7 @@ impl Agent {
                 folder: Folder::new(config.fold.clone()),
                 correlator: Correlator::default(),
                 secret,
+                rules: rules.clone(),
                 metrics: metrics.clone(),
                 pulse: pulse.clone(),
                 stop: gone.clone(),

@@ -51,6 +51,9 @@ pub struct Keeper {
     folder: Folder,
     correlator: Correlator,
     secret: HostSecret,
+    rules: Rules,
+    /// Of the rules whose windows are kept; those of others are dropped at the next tick.
+    digest: String,
     alerts: Vec<Alert>,
     progress: HashMap<Stream, Progress>,
     /// When the first of `alerts` and the first of `progress` came.
@@ -69,6 +72,7 @@ pub struct Parts {
     pub folder: Folder,
     pub correlator: Correlator,
     pub secret: HostSecret,
+    pub rules: Rules,
     pub metrics: AgentMetrics,
     pub pulse: Pulse,
     /// Ends the wait for a disk that stays full.
@@ -103,6 +107,8 @@ impl Keeper {
             folder: parts.folder,
             correlator: parts.correlator,
             secret: parts.secret,
+            rules: parts.rules,
+            digest: String::new(),
             alerts: Vec::new(),
             progress: HashMap::new(),
             alerts_since: None,
@@ -142,13 +148,31 @@ impl Keeper {
 
     /// Lets the clock close folds and windows.
     pub fn tick(&mut self, now: Timestamp) {
+        let rules = self.rules.current();
+        if rules.digest() != self.digest {
+            self.digest = rules.digest().to_owned();
+            self.correlator.keep_only(&rules);
+        }
         self.folder.tick(now, &mut self.alerts);
         self.correlator.tick(now);
         self.note_alerts();
+        self.count_evicted();
         self.metrics.folds_open.set(count(self.folder.open()));
         self.metrics
             .windows_open
             .set(count(self.correlator.groups()));
+    }
+
+    fn count_evicted(&self) {
+        let windows = self.correlator.evicted();
+        for (kind, evicted) in [
+            ("fold", self.folder.evicted()),
+            ("window", windows.groups),
+            ("window_event", windows.events),
+        ] {
+            let counter = self.metrics.evicted.with_label_values(&[kind]);
+            counter.inc_by(evicted.saturating_sub(counter.get()));
+        }
     }
 
     /// When the next commit is due; `None`: nothing waits.
@@ -323,6 +347,7 @@ level: low
             folder: Folder::new(fold::Config::default()),
             correlator: Correlator::default(),
             secret: HostSecret::new(&[1; 32]),
+            rules: Rules::new(Ruleset::compile(&[]).0),
             metrics,
             stop: CancellationToken::new(),
         };

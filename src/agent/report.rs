@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use prometheus::core::Collector;
 use ring::digest::{SHA256, digest};
 
+use crate::agent::pipeline::Rules;
 use crate::deliver::wire::{Heartbeat, Ledger, SourceState};
 use crate::metrics::AgentMetrics;
 use crate::source::Health;
@@ -14,7 +15,7 @@ use crate::source::Health;
 /// Makes heartbeats.
 pub struct Reporter {
     degraded: Vec<String>,
-    rules: String,
+    rules: Rules,
     host: String,
     machine: String,
     boot: String,
@@ -27,7 +28,7 @@ impl Reporter {
     /// `unheard`: seconds before this start in which sources that can't be read again were not heard.
     pub fn new(
         degraded: &[String],
-        rules: String,
+        rules: Rules,
         host: String,
         health: Health,
         metrics: AgentMetrics,
@@ -61,7 +62,7 @@ impl Reporter {
             machine: self.machine.clone(),
             boot: self.boot.clone(),
             host: self.host.clone(),
-            rules: self.rules.clone(),
+            rules: self.rules.current().digest().to_owned(),
             ledger,
             sources: sources.collect(),
             drops: self.drops(),

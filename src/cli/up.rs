@@ -225,7 +225,9 @@ fn greet(
         }
     }
     // As it was called, so that the lines can be typed as they stand.
-    let program = std::env::args().next().unwrap_or_else(|| "canhgac".to_owned());
+    let program = std::env::args()
+        .next()
+        .unwrap_or_else(|| "canhgac".to_owned());
     println!("alerts:     {program} alerts list{profile}");
     println!("one alert:  {program} alerts show ID{profile}");
     println!("live:       {program} alerts tail{profile}");
