@@ -65,6 +65,7 @@ pub struct Config {
     /// The name in alerts whose record names no machine; empty: this machine's.
     pub host: String,
     /// Time zone of logs that name none, such as Asia/Ho_Chi_Minh; empty: this machine's.
+    #[serde(deserialize_with = "zone_name")]
     pub zone: String,
     /// Threads that decode and judge; 0: one a core, at most 4.
     #[serde(deserialize_with = "worker_count")]
@@ -79,6 +80,16 @@ pub struct Config {
     pub centre: forward::Config,
     /// Address of /metrics, /healthz and /readyz; null: none. Port 0 picks a free one.
     pub metrics_listen: Option<SocketAddr>,
+}
+
+fn zone_name<'d, D: Deserializer<'d>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    if !name.is_empty() && TimeZone::get(&name).is_err() {
+        let message =
+            format!("unknown time zone `{name}`, expected a name such as Asia/Ho_Chi_Minh");
+        return Err(serde::de::Error::custom(message));
+    }
+    Ok(name)
 }
 
 /// More threads than any machine has cores for this.
@@ -137,7 +148,7 @@ pub struct Setup {
     pub ruleset: Ruleset,
     /// Rules that were left out because of a fault.
     pub rules_rejected: usize,
-    /// What does not work as it should, such as `config`.
+    /// What does not work as it should: `config`, `rules`.
     pub degraded: Vec<String>,
     pub metrics: AgentMetrics,
 }
@@ -213,7 +224,6 @@ impl Agent {
             first: restored.first,
         };
         let reporter = Reporter::new(
-            &setup.degraded,
             rules.clone(),
             scene.host.clone(),
             health.clone(),
@@ -286,6 +296,7 @@ impl Agent {
     /// Takes new rules; records read from now on are judged by them.
     pub fn reload(&self, ruleset: Ruleset, rejected: usize) {
         note_rules(&self.metrics, &ruleset, rejected, &[]);
+        self.metrics.degraded.with_label_values(&["rules"]).set(0);
         self.rules.replace(ruleset);
     }
 
@@ -387,8 +398,8 @@ fn note_rules(metrics: &AgentMetrics, ruleset: &Ruleset, rejected: usize, degrad
     let state = |name| metrics.rules.with_label_values(&[name]);
     state("loaded").set(count(ruleset.rules().count()));
     state("rejected").set(count(rejected));
-    if degraded.iter().any(|what| what == "config") {
-        metrics.degraded.with_label_values(&["config"]).set(1);
+    for what in degraded {
+        metrics.degraded.with_label_values(&[what]).set(1);
     }
 }
 

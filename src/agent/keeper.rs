@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::agent::pipeline::{Chunk, Pulse};
+use crate::agent::pipeline::{Chunk, Pulse, Rules};
 use crate::alert::{Alert, HostSecret, Severity};
 use crate::deliver::spool::{Commit, Entry, Restored, Room, Spool, SpoolError};
 use crate::deliver::wire::Epoch;

@@ -12,9 +12,11 @@ use crate::deliver::wire::{Heartbeat, Ledger, SourceState};
 use crate::metrics::AgentMetrics;
 use crate::source::Health;
 
+/// What a centre is told of when it does not work as it should; delivery it sees for itself.
+const DEGRADED: [&str; 3] = ["config", "rules", "spool"];
+
 /// Makes heartbeats.
 pub struct Reporter {
-    degraded: Vec<String>,
     rules: Rules,
     host: String,
     machine: String,
@@ -27,7 +29,6 @@ pub struct Reporter {
 impl Reporter {
     /// `unheard`: seconds before this start in which sources that can't be read again were not heard.
     pub fn new(
-        degraded: &[String],
         rules: Rules,
         host: String,
         health: Health,
@@ -35,7 +36,6 @@ impl Reporter {
         unheard: u64,
     ) -> Self {
         Self {
-            degraded: degraded.to_vec(),
             rules,
             host,
             machine: machine(),
@@ -53,10 +53,8 @@ impl Reporter {
             records: source.records,
             fault: source.fault,
         });
-        let mut degraded = self.degraded.clone();
-        if self.metrics.degraded.with_label_values(&["spool"]).get() > 0 {
-            degraded.push("spool".to_owned());
-        }
+        let is_degraded = |what: &str| self.metrics.degraded.with_label_values(&[what]).get() > 0;
+        let degraded = DEGRADED.into_iter().filter(|what| is_degraded(what));
         Heartbeat {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             machine: self.machine.clone(),
@@ -66,7 +64,7 @@ impl Reporter {
             ledger,
             sources: sources.collect(),
             drops: self.drops(),
-            degraded,
+            degraded: degraded.map(str::to_owned).collect(),
             clock: Timestamp::now(),
         }
     }

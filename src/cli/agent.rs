@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use crate::agent;
 use crate::agent::pipeline::Pulse;
 use crate::agent::{Config, Setup};
-use crate::cli::{pack, tell};
+use crate::cli::{pack, tell, usage};
 use crate::config;
 use crate::config::Loaded;
 use crate::detect::rule::Ruleset;
@@ -54,7 +54,7 @@ pub fn run(args: &Agent) -> anyhow::Result<ExitCode> {
 
 fn check(args: &Agent) -> anyhow::Result<ExitCode> {
     let config = config::agent(&args.config)?;
-    let (ruleset, rejected) = rules(&config)?;
+    let (ruleset, rejected) = rules(&config).map_err(|error| usage(format!("{error:#}")))?;
     tell(&rejected);
     println!(
         "{}: valid; {} rules, {} rejected",
@@ -67,9 +67,16 @@ fn check(args: &Agent) -> anyhow::Result<ExitCode> {
 
 async fn serve(args: &Agent, loaded: Loaded) -> anyhow::Result<ExitCode> {
     let config = loaded.config;
-    let (ruleset, rejected) = counted_rules(&config)?;
-    let count = ruleset.rules().count();
     let mut degraded = Vec::new();
+    let (ruleset, rejected) = match counted_rules(&config) {
+        Ok(rules) => rules,
+        Err(cause) => {
+            let rest = readable_rules(&config).ok_or(cause)?;
+            degraded.push("rules".to_owned());
+            rest
+        }
+    };
+    let count = ruleset.rules().count();
     if loaded.faults.is_some() {
         degraded.push("config".to_owned());
     }
@@ -147,6 +154,23 @@ fn reload(agent: &agent::Agent, config: &Config) {
         }
         Err(error) => error!(%error, "cannot read the rules; the old ones stay in force"),
     }
+}
+
+/// Returns the rules of the paths that can be read: a path that can't must not blind the host to all the others. `None`
+/// when there is not one rule: then what is in the logs waits for rules.
+fn readable_rules(config: &Config) -> Option<(Ruleset, usize)> {
+    let mut config = config.clone();
+    config
+        .rules
+        .retain(|path| match pack::load(std::slice::from_ref(path)) {
+            Ok(_) => true,
+            Err(cause) => {
+                error!(error = format!("{cause:#}"), "rules are left out");
+                false
+            }
+        });
+    let (ruleset, rejected) = counted_rules(&config).ok()?;
+    (ruleset.rules().count() > 0).then_some((ruleset, rejected))
 }
 
 /// Returns the rules, and how many were left out: each is a line in the log, so that `grep` finds its file.

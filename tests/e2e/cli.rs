@@ -33,6 +33,7 @@ const COMMANDS: &[&str] = &[
 
 const FAULTY_AGENT: &str = "state: /tmp/nowhere
 wrkers: 2
+zone: Asia/Saigonn
 fold:
   budget: many
 spool: { bytes_max: 4096 }

@@ -123,6 +123,46 @@ fn a_broken_rule_is_left_out_and_the_others_fire() {
 }
 
 #[test]
+fn a_folder_of_rules_that_is_gone_blinds_nobody_to_the_others() {
+    let site = Site::new();
+    site.rule("every.yml", EVERY_LINE);
+    let _centre = site.start_centre();
+    let config = site.agent_config(NO_FOLD);
+    site.enrol();
+    let (there, gone) = (site.path("rules"), site.path("gone"));
+    let both = format!("rules: [{}, {}]", gone.display(), there.display());
+    site.change_agent("rules", &format!("rules: [{}]", gone.display()));
+    // Without a single rule the logs wait on disk for rules.
+    let out = run("agent", &config);
+    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    let words = format!(
+        "error: cannot read rules in {}: No such file",
+        gone.display()
+    );
+    assert!(said(&out).contains(&words), "{}", said(&out));
+    site.change_agent("rules", &both);
+    let mut agent = site.start_agent();
+    site.wait_for_agent(&mut agent);
+    append(
+        &site.log_file("app.log"),
+        "Nov 22 10:00:00 web1 app[1]: attack number 1 of many\n",
+    );
+    wait_for("the alert", SOON, || {
+        (site.alerts(&[]).len() == 1).then_some(())
+    });
+    let degraded = || site.agent().get("degraded").cloned();
+    wait_for("the heartbeat", SOON, || {
+        (degraded() == Some(serde_json::json!(["rules"]))).then_some(())
+    });
+    fs::create_dir(&gone).unwrap();
+    crate::site::signal(&agent, "-HUP");
+    let metric = "canhgac_agent_degraded{what=\"rules\"}";
+    wait_for("the rules", SOON, || {
+        (site.sample(site.agent_metrics_port, metric) == Some(0.0)).then_some(())
+    });
+}
+
+#[test]
 fn rules_are_read_again_at_sighup() {
     let site = Site::new();
     site.rule("every.yml", EVERY_LINE);
