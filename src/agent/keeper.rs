@@ -348,6 +348,7 @@ level: low
             correlator: Correlator::default(),
             secret: HostSecret::new(&[1; 32]),
             rules: Rules::new(Ruleset::compile(&[]).0),
+            pulse: Pulse::default(),
             metrics,
             stop: CancellationToken::new(),
         };

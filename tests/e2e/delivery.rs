@@ -40,9 +40,7 @@ fn a_line_is_an_alert_within_two_seconds() {
     let log = site.log_file("app.log");
     append(&log, &line(0));
     let _agent = site.start_agent();
-    wait_for("the first alert", SOON, || {
-        (site.alerts(&[]).len() == 1).then_some(())
-    });
+    site.wait_for_alerts(1);
     let mut times: Vec<Duration> = (1..=200)
         .map(|number| {
             append(&log, &line(number));
@@ -74,9 +72,7 @@ fn rotation_in_mid_stream_loses_and_doubles_nothing() {
     let log = site.log_file("app.log");
     let total = 2000;
     append(&log, &line(0));
-    wait_for("the first line", SOON, || {
-        (site.alerts(&[]).len() == 1).then_some(())
-    });
+    site.wait_for_alerts(1);
     for number in 1..total {
         append(&log, &line(number));
         match number % 400 {
@@ -140,9 +136,7 @@ fn a_line_that_is_no_text_is_an_alert_all_the_same() {
     bytes.extend(b"\nNov 22 10:00:00 web1 app[1]: attack number 3 of many\n");
     std::fs::write(&log, bytes).unwrap();
     let _agent = site.start_agent();
-    wait_for("three alerts", SOON, || {
-        (site.alerts(&[]).len() == 3).then_some(())
-    });
+    site.wait_for_alerts(3);
     let table = site.run(&["alerts", "list"]);
     assert!(
         !table.stdout.contains(&0x1b),
