@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rsigma_parser::Modifier;
 
 use crate::detect::rule::pattern::DASHES;
 use crate::detect::rule::pattern::Step;
@@ -31,6 +32,40 @@ pub fn with_dashes(steps: &[Step]) -> Vec<Step> {
         }
     }
     dashed
+}
+
+/// How many spellings of one text are encoded: four dashes, each of five.
+const SPELLINGS_MAX: usize = 625;
+
+/// Spells each dash out before an encoding, which has no letter for all five; nothing when they are too many.
+pub fn spelled(modifier: Modifier, patterns: Vec<Vec<Step>>) -> Option<Vec<Vec<Step>>> {
+    use Modifier::{Base64, Base64Offset, Utf16, Utf16be, Wide};
+    if !matches!(modifier, Base64 | Base64Offset | Utf16 | Utf16be | Wide) {
+        return Some(patterns);
+    }
+    let mut done = Vec::new();
+    for steps in patterns {
+        let mut spellings = vec![Vec::new()];
+        for step in steps {
+            let forms = match step {
+                Step::Dash => DASHES.map(|dash| Step::Text(dash.into())).to_vec(),
+                other => vec![other],
+            };
+            if spellings.len() * forms.len() > SPELLINGS_MAX {
+                return None;
+            }
+            spellings = spellings
+                .iter()
+                .flat_map(|begun| {
+                    forms
+                        .iter()
+                        .map(|form| [begun, &[form.clone()][..]].concat())
+                })
+                .collect();
+        }
+        done.append(&mut spellings);
+    }
+    Some(done)
 }
 
 /// Returns what stands in base64 wherever these bytes stand in the clear text, at each of the three offsets:

@@ -202,12 +202,30 @@ fn windash_takes_each_of_the_five_dashes_for_any_other() {
         ("f|windash: '-a'", "_a", false),
         ("f|windash|contains|all: ['-a', '/b']", "x /a -b", true),
         ("f|contains|windash: ' -p *x'", "cmd /p 12X", true),
+        ("f|windash|base64: '-enc'", "4oCTZW5j", true),
+        ("f|windash|base64: '-enc'", "L2VuYw==", true),
+        ("f|windash|base64: '-enc'", "LmVuYw==", false),
+        (
+            "f|windash|base64offset|contains: '-enc'",
+            "eCAvZW5jeA==",
+            true,
+        ),
+        ("f|windash|wide|base64: '/enc '", "LQBlAG4AYwAgAA==", true),
     ] {
         assert_eq!(
             line(test, &json!({ "f": value })),
             holds,
             "{test} over {value:?}"
         );
+    }
+}
+
+#[test]
+fn too_many_dashes_before_an_encoding_are_refused() {
+    for (dashes, told) in [(4, 0), (5, 1)] {
+        let value = "-a ".repeat(dashes);
+        let text = rule(&format!("s: {{f|windash|wide: '{value}'}}\ncondition: s"));
+        assert_eq!(compile(&text).1.len(), told, "{value}");
     }
 }
 
@@ -640,7 +658,7 @@ fn heads_are_checked_and_other_documents_stay() {
         ),
         (
             "title: x\nfilter: {rules: any}\nlogsource: {product: a}\n",
-            "Sigma filters are not supported yet",
+            "missing `condition`",
         ),
     ] {
         let (set, told) = compile(&format!("{bad}---\n{good}"));

@@ -14,6 +14,7 @@ use rsigma_parser::StringPart;
 use rsigma_parser::fieldpath::unescape_brackets;
 
 use crate::detect::rule::encode::base64_offsets;
+use crate::detect::rule::encode::spelled;
 use crate::detect::rule::encode::with_dashes;
 use crate::detect::rule::expression;
 use crate::detect::rule::layout::Letters;
@@ -235,12 +236,9 @@ impl Line<'_> {
 
     /// Returns the patterns of a value, or the test of a value that is no text.
     fn text(&self, value: &SigmaValue) -> Result<Result<Vec<Vec<Step>>, Test>, Fault> {
-        let has_plain_modifiers = self
-            .item
-            .field
-            .modifiers
-            .iter()
-            .all(|m| matches!(m, Modifier::All | Modifier::Cased | Modifier::Neq));
+        let mut modifiers = self.item.field.modifiers.iter();
+        let has_plain_modifiers =
+            modifiers.all(|m| matches!(m, Modifier::All | Modifier::Cased | Modifier::Neq));
         let steps = match (value, self.field) {
             (SigmaValue::String(text), _) => self.steps(text)?,
             (SigmaValue::Integer(number), _) => plain(&number.to_string()),
@@ -323,6 +321,8 @@ impl Line<'_> {
         modifier: Modifier,
         patterns: Vec<Vec<Step>>,
     ) -> Result<Vec<Vec<Step>>, Fault> {
+        let patterns = spelled(modifier, patterns)
+            .ok_or_else(|| self.fault("too many dashes to encode each of their forms"))?;
         let mut modified = Vec::with_capacity(patterns.len());
         for mut steps in patterns {
             match modifier {
@@ -360,8 +360,7 @@ impl Line<'_> {
                 Ok(text) => Ok(Step::Text(text.encode_utf16().flat_map(order).collect())),
                 Err(_) => Err(self.fault("a text encoded twice")),
             },
-            Step::Dash => Err(self.fault("`windash` before an encoding")),
-            Step::One | Step::Many => Ok(step.clone()),
+            Step::Dash | Step::One | Step::Many => Ok(step.clone()),
         };
         steps.iter().map(encode).collect()
     }
