@@ -67,7 +67,7 @@ fn answers_after_sync(calls: &[Call], port: u16) -> usize {
             synced.values_mut().for_each(|is_synced| *is_synced = true);
         } else if file.starts_with(&own) && call.is_read() && call.ended {
             synced.insert(file, false);
-        } else if file.starts_with(&own) && call.is_send() && call.began {
+        } else if file.starts_with(&own) && call.is_send() && call.began && !call.ends_tls() {
             match synced.get(file) {
                 Some(true) => {
                     answers += 1;
@@ -145,6 +145,11 @@ impl Call {
             self.name.as_str(),
             "sendto" | "sendmsg" | "write" | "writev"
         )
+    }
+
+    /// A record of 19 bytes is an alert of two, its type and tag (RFC 8446 6): how TLS says goodbye.
+    fn ends_tls(&self) -> bool {
+        self.line.contains(r"\27\3\3\0\23")
     }
 
     fn is_read(&self) -> bool {
