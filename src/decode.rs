@@ -14,7 +14,6 @@ mod tests;
 
 use std::str::FromStr;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use thiserror::Error;
@@ -102,9 +101,6 @@ pub trait Decoder: Send {
         fields: &Fields,
         emit: &mut dyn FnMut(&Event<'_>),
     ) -> Result<(), DecodeError>;
-
-    /// Emits what was held back and is complete, or too old to wait for, at `now`.
-    fn flush(&mut self, _now: Timestamp, _fields: &Fields, _emit: &mut dyn FnMut(&Event<'_>)) {}
 
     /// Returns what would have to be read again after a kill.
     fn held(&self) -> &[Range] {
