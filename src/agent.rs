@@ -250,7 +250,7 @@ impl Agent {
             Worker::new(
                 rules.clone(),
                 Arc::clone(&scene),
-                Surroundings { zone: zone.clone() },
+                Surroundings::of(zone.clone()),
                 metrics.clone(),
                 Arc::clone(&failed),
             )

@@ -135,9 +135,7 @@ impl Player {
                 masker: Masker::new(&key),
                 host: crate::agent::report::host_name(),
             },
-            around: Surroundings {
-                zone: jiff::tz::TimeZone::system(),
-            },
+            around: Surroundings::of(jiff::tz::TimeZone::system()),
             scratch: Scratch::default(),
             correlator: Correlator::default(),
             out: BufWriter::new(stdout()),

@@ -46,9 +46,7 @@ pub fn record(line: impl AsRef<[u8]>) -> Record {
 }
 
 pub fn around() -> Surroundings {
-    Surroundings {
-        zone: TimeZone::UTC,
-    }
+    Surroundings::of(TimeZone::UTC)
 }
 
 /// An event, with nothing borrowed.

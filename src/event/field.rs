@@ -133,6 +133,9 @@ pub const DECODE_MARKS: FieldId = FieldId(67);
 /// `NOERROR`, `NXDOMAIN` …; a query has none.
 pub const DNS_RCODE: FieldId = FieldId(68);
 
+/// Of the process that started another, decimal.
+pub const PARENT_PROCESS_ID: FieldId = FieldId(69);
+
 /// Every constant above with its name, in order.
 const WELL_KNOWN: &[(FieldId, &str)] = &[
     (COMPUTER, "Computer"),
@@ -204,6 +207,7 @@ const WELL_KNOWN: &[(FieldId, &str)] = &[
     (AUDIT_COMM, "comm"),
     (DECODE_MARKS, "DecodeMarks"),
     (DNS_RCODE, "rcode"),
+    (PARENT_PROCESS_ID, "ParentProcessId"),
 ];
 
 #[derive(Debug, PartialEq, Eq, Error)]

@@ -1,0 +1,601 @@
+//! The events of one joined event: each record by itself for `service: auditd`, with what the call's record says beside
+//! it, and what it all means for `process_creation`, `file_event`, `file_delete` and `network_connection`.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use crate::decode::audit::join::Joined;
+use crate::decode::audit::line::{self, Pair};
+use crate::decode::audit::socket::{self, Peer};
+use crate::decode::audit::table;
+use crate::decode::reader;
+use crate::event::field::{self, Fields, Unknown};
+use crate::event::logsource::LogSources;
+use crate::event::{Event, Value};
+
+/// What user and group ids say when there is none.
+const UNSET: &[u8] = b"4294967295";
+
+/// One record of a joined event, taken apart.
+#[derive(Debug)]
+pub struct Facts<'e> {
+    pub kind: &'e [u8],
+    pub raw: &'e [u8],
+    pub pairs: Vec<Pair<'e>>,
+}
+
+impl<'e> Facts<'e> {
+    /// Returns the meaning of a key's first value.
+    pub fn get(&self, key: &[u8]) -> Option<Cow<'e, [u8]>> {
+        let pair = self.pairs.iter().find(|pair| pair.key == key)?;
+        line::meant(pair, false)
+    }
+
+    /// Returns a decimal number.
+    pub fn number(&self, key: &[u8]) -> Option<u32> {
+        let value = self.get(key)?;
+        u32::try_from(reader::decimal(&value)?).ok()
+    }
+}
+
+/// A joined event, taken apart.
+#[derive(Debug)]
+pub struct Story<'e> {
+    pub records: Vec<Facts<'e>>,
+    /// Of the system call, by its number or as auditd named it.
+    pub call: Option<&'e [u8]>,
+    pub arch: Option<&'e [u8]>,
+    pub time: Option<Timestamp>,
+    pub node: Option<&'e [u8]>,
+    pub cut: bool,
+    /// The arguments of `execve`.
+    pub arguments: Vec<Cow<'e, [u8]>>,
+}
+
+impl<'e> Story<'e> {
+    pub fn of(joined: &'e Joined) -> Self {
+        let records: Vec<Facts<'e>> = joined
+            .parts
+            .iter()
+            .filter_map(|part| {
+                let line = line::read(&part.bytes)?;
+                Some(Facts {
+                    kind: line.kind,
+                    raw: &part.bytes,
+                    pairs: line::pairs(line.body).collect(),
+                })
+            })
+            .collect();
+        let mut story = Self {
+            records,
+            call: None,
+            arch: None,
+            time: joined.stamp.time(),
+            node: joined.node.as_deref(),
+            cut: joined.cut,
+            arguments: Vec::new(),
+        };
+        story.name_call();
+        story.arguments = story.read_arguments();
+        story
+    }
+
+    pub fn record(&self, kind: &[u8]) -> Option<&Facts<'e>> {
+        self.records.iter().find(|facts| facts.kind == kind)
+    }
+
+    /// The record of the system call; in the newer kernels io_uring has one of its own.
+    pub fn caller(&self) -> Option<&Facts<'e>> {
+        self.record(b"SYSCALL").or_else(|| self.record(b"URINGOP"))
+    }
+
+    fn name_call(&mut self) {
+        let Some(facts) = self.record(b"SYSCALL") else {
+            return;
+        };
+        let value = |key: &[u8]| -> Option<&'e [u8]> {
+            let pair = facts.pairs.iter().find(|pair| pair.key == key)?;
+            Some(pair.value)
+        };
+        let arch = value(b"arch").and_then(|hex| table::number(hex, 16));
+        let number = value(b"syscall").and_then(|digits| table::number(digits, 10));
+        let named = arch
+            .zip(number)
+            .and_then(|(arch, number)| table::syscall_name(arch, number));
+        let arch_named = arch.and_then(table::arch_name);
+        let call = value(b"SYSCALL").or(named.map(str::as_bytes));
+        let arch = value(b"ARCH").or(arch_named.map(str::as_bytes));
+        self.call = call;
+        self.arch = arch;
+    }
+
+    /// `a0=… a1=…`, where long ones come in pieces: `a1_len=9000 a1[0]=… a1[1]=…`, over several records.
+    fn read_arguments(&self) -> Vec<Cow<'e, [u8]>> {
+        let mut arguments: Vec<Cow<'e, [u8]>> = Vec::new();
+        let executed = self.records.iter().filter(|facts| facts.kind == b"EXECVE");
+        for pair in executed.flat_map(|facts| &facts.pairs) {
+            let Some(key) = pair.key.strip_prefix(b"a") else {
+                continue;
+            };
+            let index = key.iter().take_while(|b| b.is_ascii_digit()).count();
+            let (digits, piece) = key.split_at_checked(index).unwrap_or((key, b""));
+            let Some(at) = reader::decimal(digits).and_then(|at| usize::try_from(at).ok()) else {
+                continue;
+            };
+            if !(piece.is_empty() || piece.starts_with(b"[")) || at > arguments.len() {
+                continue;
+            }
+            let value = line::meant(pair, true).unwrap_or_default();
+            match arguments.get_mut(at) {
+                None => arguments.push(value),
+                Some(begun) if !piece.is_empty() => begun.to_mut().extend_from_slice(&value),
+                Some(_) => {}
+            }
+        }
+        arguments
+    }
+
+    fn event<'s>(&'s self, raw: &'s [u8], logsources: LogSources<'s>) -> Event<'s> {
+        let mut event = Event::new(raw);
+        event.time = self.time;
+        event.logsources = logsources;
+        if let Some(node) = self.node {
+            event.set(field::COMPUTER, node);
+        }
+        if self.cut {
+            event.set(field::DECODE_MARKS, "cut");
+        }
+        event
+    }
+
+    /// Emits each record with its own fields, then the call's that it lacks.
+    pub fn tell_records(&self, fields: &Fields, emit: &mut dyn FnMut(&Event<'_>)) {
+        let caller = self.caller();
+        let mut arguments_told = false;
+        for facts in &self.records {
+            let is_execve = facts.kind == b"EXECVE";
+            if facts.kind == b"EOE" || (is_execve && arguments_told) {
+                continue;
+            }
+            let service = LogSources::of(Some("linux"), &[], &["auditd"]);
+            let mut event = self.event(facts.raw, service);
+            let mut told = Told::new(fields, &mut event);
+            told.set("type", facts.kind);
+            if is_execve {
+                arguments_told = true;
+                self.tell_arguments(facts, &mut told);
+            } else {
+                tell(facts, &mut told);
+            }
+            if std::ptr::eq(facts, caller.unwrap_or(facts)) {
+                self.tell_call(&mut told);
+            } else if let Some(caller) = caller {
+                self.tell_common(facts, caller, &mut told);
+            }
+            if let Some(login) = login(facts) {
+                login.set(&mut event);
+            }
+            emit(&event);
+        }
+    }
+
+    fn tell_arguments<'s>(&'s self, facts: &Facts<'s>, told: &mut Told<'_, 's>) {
+        if let Some(count) = facts.get(b"argc") {
+            told.set("argc", count);
+        }
+        for (at, argument) in self.arguments.iter().enumerate() {
+            told.set(&format!("a{at}"), &**argument);
+        }
+    }
+
+    fn tell_call<'s>(&'s self, told: &mut Told<'_, 's>) {
+        if let Some(call) = self.call {
+            told.set_new("SYSCALL", call);
+        }
+        if let Some(arch) = self.arch {
+            told.set_new("ARCH", arch);
+        }
+    }
+
+    /// What a rule on PATH or EXECVE may ask of the call: who ran what.
+    fn tell_common<'s>(&'s self, own: &Facts<'s>, caller: &Facts<'s>, told: &mut Told<'_, 's>) {
+        const COMMON: [&[u8]; 12] = [
+            b"exe", b"comm", b"key", b"uid", b"euid", b"auid", b"pid", b"ppid", b"ses", b"tty",
+            b"success", b"exit",
+        ];
+        for key in COMMON {
+            if own.pairs.iter().all(|pair| pair.key != key) {
+                tell_key(caller, key, told);
+            }
+        }
+        for key in [&b"UID"[..], b"EUID", b"AUID"] {
+            tell_key(caller, key, told);
+        }
+        if let Some(cwd) = self.record(b"CWD").filter(|cwd| !std::ptr::eq(*cwd, own)) {
+            tell_key(cwd, b"cwd", told);
+        }
+        self.tell_call(told);
+    }
+
+    /// Emits what the event means, under the names that rules for any host use. `raw` is the text of all its records.
+    pub fn tell_meaning(
+        &self,
+        raw: &[u8],
+        parent: Option<(&[u8], &[u8])>,
+        emit: &mut dyn FnMut(&Event<'_>),
+    ) {
+        let Some(caller) = self.caller() else {
+            return;
+        };
+        let call = self.call.unwrap_or_default();
+        let failed = caller.get(b"success").is_some_and(|said| &*said == b"no");
+        match call {
+            b"execve" | b"execveat" if !failed => self.tell_process(raw, caller, parent, emit),
+            b"connect" | b"accept" | b"accept4" | b"sendto" | b"socketcall" => {
+                let in_progress = caller.get(b"exit").is_some_and(|exit| &*exit == b"-115");
+                if !failed || in_progress {
+                    self.tell_connection(raw, caller, call, emit);
+                }
+            }
+            _ if !failed => self.tell_files(raw, caller, call, emit),
+            _ => {}
+        }
+    }
+
+    fn tell_process(
+        &self,
+        raw: &[u8],
+        caller: &Facts<'_>,
+        parent: Option<(&[u8], &[u8])>,
+        emit: &mut dyn FnMut(&Event<'_>),
+    ) {
+        let command = self.command_line();
+        let mut event = self.event(
+            raw,
+            LogSources::of(Some("linux"), &["process_creation"], &[]),
+        );
+        who(caller, &mut event);
+        if !command.is_empty() {
+            event.set(field::COMMAND_LINE, command);
+        }
+        if let Some(cwd) = self.record(b"CWD").and_then(|facts| facts.get(b"cwd")) {
+            event.set(field::CURRENT_DIRECTORY, cwd);
+        }
+        if let Some((image, command)) = parent {
+            if !image.is_empty() {
+                event.set(field::PARENT_IMAGE, image);
+            }
+            if !command.is_empty() {
+                event.set(field::PARENT_COMMAND_LINE, command);
+            }
+        }
+        emit(&event);
+    }
+
+    /// Emits a program that the process connector saw starting.
+    pub fn tell_started(&self, emit: &mut dyn FnMut(&Event<'_>)) {
+        let Some(facts) = self.records.first() else {
+            return;
+        };
+        let mut event = self.event(
+            facts.raw,
+            LogSources::of(Some("linux"), &["process_creation"], &[]),
+        );
+        who(facts, &mut event);
+        for (key, id) in [
+            (&b"cmdline"[..], field::COMMAND_LINE),
+            (b"cwd", field::CURRENT_DIRECTORY),
+            (b"ppexe", field::PARENT_IMAGE),
+            (b"ppcmd", field::PARENT_COMMAND_LINE),
+        ] {
+            if let Some(value) = facts.get(key) {
+                event.set(id, value);
+            }
+        }
+        emit(&event);
+    }
+
+    /// Returns the arguments joined by spaces; PROCTITLE, which the kernel cuts at 128 bytes, where there are none.
+    pub fn command_line(&self) -> Vec<u8> {
+        if !self.arguments.is_empty() {
+            let parts: Vec<&[u8]> = self.arguments.iter().map(|argument| &**argument).collect();
+            return parts.join(&b' ');
+        }
+        let title = self
+            .record(b"PROCTITLE")
+            .and_then(|facts| facts.get(b"proctitle"));
+        title.map(|title| spaced(&title)).unwrap_or_default()
+    }
+
+    fn tell_connection(
+        &self,
+        raw: &[u8],
+        caller: &Facts<'_>,
+        call: &[u8],
+        emit: &mut dyn FnMut(&Event<'_>),
+    ) {
+        let peer = self
+            .record(b"SOCKADDR")
+            .and_then(|facts| facts.get(b"saddr"))
+            .and_then(|saddr| socket::read(&saddr));
+        let Some(Peer::Inet { address, port }) = peer else {
+            return;
+        };
+        // The i386 call for all of them says which in its first argument (include/uapi/linux/net.h).
+        let code = caller.get(b"a0").filter(|_| call == b"socketcall");
+        let accepts = match code.as_deref() {
+            Some(b"5" | b"12") => true,
+            Some(b"3" | b"b") => false,
+            Some(_) => return,
+            None => call.starts_with(b"accept"),
+        };
+        let mut event = self.event(
+            raw,
+            LogSources::of(Some("linux"), &["network_connection"], &[]),
+        );
+        who(caller, &mut event);
+        event.set(field::INITIATED, if accepts { "false" } else { "true" });
+        if accepts {
+            event.set(field::SOURCE_IP, Value::Ip(address));
+            event.set(field::SOURCE_PORT, port);
+        } else {
+            event.set(field::DESTINATION_IP, Value::Ip(address));
+            event.set(field::DESTINATION_PORT, port);
+        }
+        if call == b"sendto" {
+            event.set(field::PROTOCOL, "udp");
+        }
+        emit(&event);
+    }
+
+    /// Files that were made, written to or removed, one event each.
+    fn tell_files(
+        &self,
+        raw: &[u8],
+        caller: &Facts<'_>,
+        call: &[u8],
+        emit: &mut dyn FnMut(&Event<'_>),
+    ) {
+        let cwd = self.record(b"CWD").and_then(|facts| facts.get(b"cwd"));
+        let writes = writes(caller, call);
+        for path in self.records.iter().filter(|facts| facts.kind == b"PATH") {
+            let category = match path.get(b"nametype").as_deref() {
+                Some(b"CREATE") => "file_event",
+                Some(b"DELETE") => "file_delete",
+                Some(b"NORMAL") if writes => "file_event",
+                _ => continue,
+            };
+            let Some(name) = path.get(b"name") else {
+                continue;
+            };
+            let mut event = self.event(raw, LogSources::of(Some("linux"), &[category], &[]));
+            who(caller, &mut event);
+            event.set(field::TARGET_FILENAME, full_path(&name, cwd.as_deref()));
+            emit(&event);
+        }
+    }
+}
+
+/// Whether a call that names an existing file changes it: open(2) for writing, truncate(2).
+fn writes(caller: &Facts<'_>, call: &[u8]) -> bool {
+    let flags = match call {
+        b"open" => caller.get(b"a1"),
+        b"openat" => caller.get(b"a2"),
+        b"creat" | b"truncate" | b"truncate64" => return true,
+        _ => None,
+    };
+    // O_ACCMODE, O_CREAT and O_TRUNC are the same on all architectures of the tables (asm-generic/fcntl.h).
+    let flags = flags.and_then(|hex| table::number(&hex, 16));
+    flags.is_some_and(|flags| flags & 0o3 != 0 || flags & (0o100 | 0o1000) != 0)
+}
+
+/// Returns a path from the root, without `.` and `..`.
+fn full_path(name: &[u8], cwd: Option<&[u8]>) -> Vec<u8> {
+    let cwd = cwd.filter(|_| !name.starts_with(b"/")).unwrap_or_default();
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in cwd.split(|&b| b == b'/').chain(name.split(|&b| b == b'/')) {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let rooted = name.starts_with(b"/") || cwd.starts_with(b"/");
+    let mut path = if rooted { b"/".to_vec() } else { Vec::new() };
+    path.extend(parts.join(&b'/'));
+    path
+}
+
+/// Who ran what, under the names of process events.
+fn who(caller: &Facts<'_>, event: &mut Event<'_>) {
+    if let Some(exe) = caller.get(b"exe") {
+        let image = exe.strip_suffix(b" (deleted)").unwrap_or(&exe);
+        event.set(field::IMAGE, image.to_vec());
+    }
+    for (key, id) in [
+        (&b"pid"[..], field::PROCESS_ID),
+        (b"ppid", field::PARENT_PROCESS_ID),
+    ] {
+        if let Some(number) = caller.number(key) {
+            event.set(id, i64::from(number));
+        }
+    }
+    if let Some(user) = user(caller) {
+        event.set(field::USER, user.into_owned());
+    }
+    if let Some(session) = caller.get(b"ses").filter(|ses| &**ses != UNSET) {
+        event.set(field::LOGON_ID, session.into_owned());
+    }
+}
+
+/// Returns the account by name where the trail has names; root has the same number everywhere.
+fn user<'e>(caller: &Facts<'e>) -> Option<Cow<'e, [u8]>> {
+    if let Some(name) = caller.get(b"UID") {
+        return Some(name);
+    }
+    let uid = caller.get(b"uid")?;
+    Some(if &*uid == b"0" {
+        Cow::Borrowed(b"root")
+    } else {
+        uid
+    })
+}
+
+/// An account that logged in or tried to.
+struct Login<'e> {
+    success: bool,
+    account: Option<Cow<'e, [u8]>>,
+    address: Option<Cow<'e, [u8]>>,
+    port: Option<Cow<'e, [u8]>>,
+    service: Option<Cow<'e, [u8]>>,
+    method: Option<&'static str>,
+}
+
+/// USER_AUTH is one per try; USER_LOGIN says the same again, so it is told apart by its type alone.
+fn login<'e>(facts: &Facts<'e>) -> Option<Login<'e>> {
+    if facts.kind != b"USER_AUTH" {
+        return None;
+    }
+    let said = facts.get(b"res").or_else(|| facts.get(b"result"))?;
+    let op = facts.get(b"op").unwrap_or_default();
+    let method = match &*op {
+        b"PAM:authentication" | b"password" | b"login" => Some("password"),
+        b"pubkey_auth" | b"pubkey" | b"key" => Some("publickey"),
+        b"gssapi-with-mic" | b"gssapi" => Some("gssapi-with-mic"),
+        b"hostbased" => Some("hostbased"),
+        _ => None,
+    };
+    let port = |port: &Cow<'_, [u8]>| reader::port(port).is_some();
+    Some(Login {
+        success: matches!(&*said, b"success" | b"1" | b"yes"),
+        account: facts.get(b"acct").or_else(|| facts.get(b"id")),
+        address: facts.get(b"addr").or_else(|| facts.get(b"hostname")),
+        port: facts.get(b"rport").filter(port),
+        service: facts.get(b"exe"),
+        method,
+    })
+}
+
+impl<'e> Login<'e> {
+    fn set(self, event: &mut Event<'e>) {
+        event.set(
+            field::OUTCOME,
+            if self.success { "success" } else { "failure" },
+        );
+        if let Some(account) = self.account {
+            event.set(field::TARGET_USER_NAME, account);
+        }
+        match self.address {
+            Some(text) => match reader::address(&text) {
+                Some(address) => event.set(field::SOURCE_IP, Value::Ip(address)),
+                None => event.set(field::SOURCE_HOSTNAME, text),
+            },
+            None => {}
+        }
+        if let Some(port) = self.port.as_deref().and_then(reader::port) {
+            event.set(field::SOURCE_PORT, port);
+        }
+        if let Some(exe) = self.service {
+            let name = reader::rsplit_byte(&exe, b'/').map_or(&*exe, |(_, name)| name);
+            event.set(field::SERVICE, name.to_vec());
+        }
+        if let Some(method) = self.method {
+            event.set(field::AUTHENTICATION_METHOD, method);
+        }
+    }
+}
+
+/// Sets fields by the names that the trail gives them.
+struct Told<'a, 's> {
+    fields: &'a Fields,
+    event: &'a mut Event<'s>,
+}
+
+impl<'a, 's> Told<'a, 's> {
+    fn new(fields: &'a Fields, event: &'a mut Event<'s>) -> Self {
+        Self { fields, event }
+    }
+
+    fn set(&mut self, name: &str, value: impl Into<Value<'s>>) {
+        if let Some(id) = self.fields.get(name) {
+            self.event.set(id, value);
+        } else if self.fields.unknown == Unknown::Keep {
+            self.event.set_other(Cow::Owned(name.to_owned()), value);
+        }
+    }
+
+    /// Sets what the record does not say itself.
+    fn set_new(&mut self, name: &str, value: impl Into<Value<'s>>) {
+        let is_said = match self.fields.get(name) {
+            Some(id) => self.event.has(id),
+            None => self.event.others().any(|(other, _)| other == name),
+        };
+        if !is_said {
+            self.set(name, value);
+        }
+    }
+}
+
+fn tell<'s>(facts: &Facts<'s>, told: &mut Told<'_, 's>) {
+    for pair in &facts.pairs {
+        tell_pair(facts, pair, told);
+    }
+}
+
+fn tell_key<'s>(facts: &Facts<'s>, key: &[u8], told: &mut Told<'_, 's>) {
+    if let Some(pair) = facts.pairs.iter().find(|pair| pair.key == key) {
+        tell_pair(facts, pair, told);
+    }
+}
+
+fn tell_pair<'s>(facts: &Facts<'s>, pair: &Pair<'s>, told: &mut Told<'_, 's>) {
+    let (Ok(name), Some(value)) = (std::str::from_utf8(pair.key), line::meant(pair, false)) else {
+        return;
+    };
+    match pair.key {
+        b"key" => {
+            for key in value.split(|&b| b == 1) {
+                told.set(name, key.to_vec());
+            }
+        }
+        b"proctitle" => told.set(name, spaced(&value)),
+        b"saddr" if facts.kind == b"SOCKADDR" => {
+            tell_peer(&value, told);
+            told.set(name, value);
+        }
+        b"auid" | b"old-auid" if &*value == UNSET => {
+            told.set_new(if name == "auid" { "AUID" } else { "OLD-AUID" }, "unset");
+            told.set(name, value);
+        }
+        _ => told.set(name, value),
+    }
+}
+
+/// Names as auditd's enrichment has them: `SADDR={ saddr_fam=inet laddr=… lport=… }`.
+fn tell_peer(saddr: &[u8], told: &mut Told<'_, '_>) {
+    let Some(peer) = socket::read(saddr) else {
+        return;
+    };
+    told.set_new("saddr_fam", peer.family());
+    match peer {
+        Peer::Inet { address, port } => {
+            told.set_new("laddr", Value::Ip(address));
+            told.set_new("lport", port);
+        }
+        Peer::Unix { path } => told.set_new("path", path),
+        Peer::Other { .. } => {}
+    }
+}
+
+/// Arguments end in NUL.
+fn spaced(title: &[u8]) -> Vec<u8> {
+    let end = title.iter().rposition(|&b| b != 0).map_or(0, |at| at + 1);
+    let title = title.get(..end).unwrap_or_default();
+    title
+        .iter()
+        .map(|&b| if b == 0 { b' ' } else { b })
+        .collect()
+}
