@@ -4,6 +4,8 @@
 mod event;
 mod join;
 mod line;
+mod login;
+mod meaning;
 pub mod process;
 mod socket;
 mod table;

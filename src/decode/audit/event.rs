@@ -1,5 +1,5 @@
 //! The events of one joined event: each record by itself for `service: auditd`, with what the call's record says beside
-//! it, and what it all means for `process_creation`, `file_event`, `file_delete` and `network_connection`.
+//! it.
 
 use std::borrow::Cow;
 
@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::decode::audit::join::Joined;
 use crate::decode::audit::line::{self, Pair};
+use crate::decode::audit::login::Login;
 use crate::decode::audit::socket::{self, Peer};
 use crate::decode::audit::table;
 use crate::decode::reader;
@@ -15,7 +16,7 @@ use crate::event::logsource::LogSources;
 use crate::event::{Event, Value};
 
 /// What user and group ids say when there is none.
-const UNSET: &[u8] = b"4294967295";
+pub const UNSET: &[u8] = b"4294967295";
 
 /// One record of a joined event, taken apart.
 #[derive(Debug)]
@@ -136,7 +137,7 @@ impl<'e> Story<'e> {
         arguments
     }
 
-    fn event<'s>(&'s self, raw: &'s [u8], logsources: LogSources<'s>) -> Event<'s> {
+    pub fn event<'s>(&'s self, raw: &'s [u8], logsources: LogSources<'s>) -> Event<'s> {
         let mut event = Event::new(raw);
         event.time = self.time;
         event.logsources = logsources;
@@ -173,7 +174,7 @@ impl<'e> Story<'e> {
             } else if let Some(caller) = caller {
                 self.tell_common(facts, caller, &mut told);
             }
-            if let Some(login) = login(facts) {
+            if let Some(login) = Login::of(facts) {
                 login.set(&mut event);
             }
             emit(&event);
@@ -216,295 +217,6 @@ impl<'e> Story<'e> {
             tell_key(cwd, b"cwd", told);
         }
         self.tell_call(told);
-    }
-
-    /// Emits what the event means, under the names that rules for any host use. `raw` is the text of all its records.
-    pub fn tell_meaning(
-        &self,
-        raw: &[u8],
-        parent: Option<(&[u8], &[u8])>,
-        emit: &mut dyn FnMut(&Event<'_>),
-    ) {
-        let Some(caller) = self.caller() else {
-            return;
-        };
-        let call = self.call.unwrap_or_default();
-        let failed = caller.get(b"success").is_some_and(|said| &*said == b"no");
-        match call {
-            b"execve" | b"execveat" if !failed => self.tell_process(raw, caller, parent, emit),
-            b"connect" | b"accept" | b"accept4" | b"sendto" | b"socketcall" => {
-                let in_progress = caller.get(b"exit").is_some_and(|exit| &*exit == b"-115");
-                if !failed || in_progress {
-                    self.tell_connection(raw, caller, call, emit);
-                }
-            }
-            _ if !failed => self.tell_files(raw, caller, call, emit),
-            _ => {}
-        }
-    }
-
-    fn tell_process(
-        &self,
-        raw: &[u8],
-        caller: &Facts<'_>,
-        parent: Option<(&[u8], &[u8])>,
-        emit: &mut dyn FnMut(&Event<'_>),
-    ) {
-        let command = self.command_line();
-        let mut event = self.event(
-            raw,
-            LogSources::of(Some("linux"), &["process_creation"], &[]),
-        );
-        who(caller, &mut event);
-        if !command.is_empty() {
-            event.set(field::COMMAND_LINE, command);
-        }
-        if let Some(cwd) = self.record(b"CWD").and_then(|facts| facts.get(b"cwd")) {
-            event.set(field::CURRENT_DIRECTORY, cwd);
-        }
-        if let Some((image, command)) = parent {
-            if !image.is_empty() {
-                event.set(field::PARENT_IMAGE, image);
-            }
-            if !command.is_empty() {
-                event.set(field::PARENT_COMMAND_LINE, command);
-            }
-        }
-        emit(&event);
-    }
-
-    /// Emits a program that the process connector saw starting.
-    pub fn tell_started(&self, emit: &mut dyn FnMut(&Event<'_>)) {
-        let Some(facts) = self.records.first() else {
-            return;
-        };
-        let mut event = self.event(
-            facts.raw,
-            LogSources::of(Some("linux"), &["process_creation"], &[]),
-        );
-        who(facts, &mut event);
-        for (key, id) in [
-            (&b"cmdline"[..], field::COMMAND_LINE),
-            (b"cwd", field::CURRENT_DIRECTORY),
-            (b"ppexe", field::PARENT_IMAGE),
-            (b"ppcmd", field::PARENT_COMMAND_LINE),
-        ] {
-            if let Some(value) = facts.get(key) {
-                event.set(id, value);
-            }
-        }
-        emit(&event);
-    }
-
-    /// Returns the arguments joined by spaces; PROCTITLE, which the kernel cuts at 128 bytes, where there are none.
-    pub fn command_line(&self) -> Vec<u8> {
-        if !self.arguments.is_empty() {
-            let parts: Vec<&[u8]> = self.arguments.iter().map(|argument| &**argument).collect();
-            return parts.join(&b' ');
-        }
-        let title = self
-            .record(b"PROCTITLE")
-            .and_then(|facts| facts.get(b"proctitle"));
-        title.map(|title| spaced(&title)).unwrap_or_default()
-    }
-
-    fn tell_connection(
-        &self,
-        raw: &[u8],
-        caller: &Facts<'_>,
-        call: &[u8],
-        emit: &mut dyn FnMut(&Event<'_>),
-    ) {
-        let peer = self
-            .record(b"SOCKADDR")
-            .and_then(|facts| facts.get(b"saddr"))
-            .and_then(|saddr| socket::read(&saddr));
-        let Some(Peer::Inet { address, port }) = peer else {
-            return;
-        };
-        // The i386 call for all of them says which in its first argument (include/uapi/linux/net.h).
-        let code = caller.get(b"a0").filter(|_| call == b"socketcall");
-        let accepts = match code.as_deref() {
-            Some(b"5" | b"12") => true,
-            Some(b"3" | b"b") => false,
-            Some(_) => return,
-            None => call.starts_with(b"accept"),
-        };
-        let mut event = self.event(
-            raw,
-            LogSources::of(Some("linux"), &["network_connection"], &[]),
-        );
-        who(caller, &mut event);
-        event.set(field::INITIATED, if accepts { "false" } else { "true" });
-        if accepts {
-            event.set(field::SOURCE_IP, Value::Ip(address));
-            event.set(field::SOURCE_PORT, port);
-        } else {
-            event.set(field::DESTINATION_IP, Value::Ip(address));
-            event.set(field::DESTINATION_PORT, port);
-        }
-        if call == b"sendto" {
-            event.set(field::PROTOCOL, "udp");
-        }
-        emit(&event);
-    }
-
-    /// Files that were made, written to or removed, one event each.
-    fn tell_files(
-        &self,
-        raw: &[u8],
-        caller: &Facts<'_>,
-        call: &[u8],
-        emit: &mut dyn FnMut(&Event<'_>),
-    ) {
-        let cwd = self.record(b"CWD").and_then(|facts| facts.get(b"cwd"));
-        let writes = writes(caller, call);
-        for path in self.records.iter().filter(|facts| facts.kind == b"PATH") {
-            let category = match path.get(b"nametype").as_deref() {
-                Some(b"CREATE") => "file_event",
-                Some(b"DELETE") => "file_delete",
-                Some(b"NORMAL") if writes => "file_event",
-                _ => continue,
-            };
-            let Some(name) = path.get(b"name") else {
-                continue;
-            };
-            let mut event = self.event(raw, LogSources::of(Some("linux"), &[category], &[]));
-            who(caller, &mut event);
-            event.set(field::TARGET_FILENAME, full_path(&name, cwd.as_deref()));
-            emit(&event);
-        }
-    }
-}
-
-/// Whether a call that names an existing file changes it: open(2) for writing, truncate(2).
-fn writes(caller: &Facts<'_>, call: &[u8]) -> bool {
-    let flags = match call {
-        b"open" => caller.get(b"a1"),
-        b"openat" => caller.get(b"a2"),
-        b"creat" | b"truncate" | b"truncate64" => return true,
-        _ => None,
-    };
-    // O_ACCMODE, O_CREAT and O_TRUNC are the same on all architectures of the tables (asm-generic/fcntl.h).
-    let flags = flags.and_then(|hex| table::number(&hex, 16));
-    flags.is_some_and(|flags| flags & 0o3 != 0 || flags & (0o100 | 0o1000) != 0)
-}
-
-/// Returns a path from the root, without `.` and `..`.
-fn full_path(name: &[u8], cwd: Option<&[u8]>) -> Vec<u8> {
-    let cwd = cwd.filter(|_| !name.starts_with(b"/")).unwrap_or_default();
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in cwd.split(|&b| b == b'/').chain(name.split(|&b| b == b'/')) {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    let rooted = name.starts_with(b"/") || cwd.starts_with(b"/");
-    let mut path = if rooted { b"/".to_vec() } else { Vec::new() };
-    path.extend(parts.join(&b'/'));
-    path
-}
-
-/// Who ran what, under the names of process events.
-fn who(caller: &Facts<'_>, event: &mut Event<'_>) {
-    if let Some(exe) = caller.get(b"exe") {
-        let image = exe.strip_suffix(b" (deleted)").unwrap_or(&exe);
-        event.set(field::IMAGE, image.to_vec());
-    }
-    for (key, id) in [
-        (&b"pid"[..], field::PROCESS_ID),
-        (b"ppid", field::PARENT_PROCESS_ID),
-    ] {
-        if let Some(number) = caller.number(key) {
-            event.set(id, i64::from(number));
-        }
-    }
-    if let Some(user) = user(caller) {
-        event.set(field::USER, user.into_owned());
-    }
-    if let Some(session) = caller.get(b"ses").filter(|ses| &**ses != UNSET) {
-        event.set(field::LOGON_ID, session.into_owned());
-    }
-}
-
-/// Returns the account by name where the trail has names; root has the same number everywhere.
-fn user<'e>(caller: &Facts<'e>) -> Option<Cow<'e, [u8]>> {
-    if let Some(name) = caller.get(b"UID") {
-        return Some(name);
-    }
-    let uid = caller.get(b"uid")?;
-    Some(if &*uid == b"0" {
-        Cow::Borrowed(b"root")
-    } else {
-        uid
-    })
-}
-
-/// An account that logged in or tried to.
-struct Login<'e> {
-    success: bool,
-    account: Option<Cow<'e, [u8]>>,
-    address: Option<Cow<'e, [u8]>>,
-    port: Option<Cow<'e, [u8]>>,
-    service: Option<Cow<'e, [u8]>>,
-    method: Option<&'static str>,
-}
-
-/// USER_AUTH is one per try; USER_LOGIN says the same again, so it is told apart by its type alone.
-fn login<'e>(facts: &Facts<'e>) -> Option<Login<'e>> {
-    if facts.kind != b"USER_AUTH" {
-        return None;
-    }
-    let said = facts.get(b"res").or_else(|| facts.get(b"result"))?;
-    let op = facts.get(b"op").unwrap_or_default();
-    let method = match &*op {
-        b"PAM:authentication" | b"password" | b"login" => Some("password"),
-        b"pubkey_auth" | b"pubkey" | b"key" => Some("publickey"),
-        b"gssapi-with-mic" | b"gssapi" => Some("gssapi-with-mic"),
-        b"hostbased" => Some("hostbased"),
-        _ => None,
-    };
-    let port = |port: &Cow<'_, [u8]>| reader::port(port).is_some();
-    Some(Login {
-        success: matches!(&*said, b"success" | b"1" | b"yes"),
-        account: facts.get(b"acct").or_else(|| facts.get(b"id")),
-        address: facts.get(b"addr").or_else(|| facts.get(b"hostname")),
-        port: facts.get(b"rport").filter(port),
-        service: facts.get(b"exe"),
-        method,
-    })
-}
-
-impl<'e> Login<'e> {
-    fn set(self, event: &mut Event<'e>) {
-        event.set(
-            field::OUTCOME,
-            if self.success { "success" } else { "failure" },
-        );
-        if let Some(account) = self.account {
-            event.set(field::TARGET_USER_NAME, account);
-        }
-        match self.address {
-            Some(text) => match reader::address(&text) {
-                Some(address) => event.set(field::SOURCE_IP, Value::Ip(address)),
-                None => event.set(field::SOURCE_HOSTNAME, text),
-            },
-            None => {}
-        }
-        if let Some(port) = self.port.as_deref().and_then(reader::port) {
-            event.set(field::SOURCE_PORT, port);
-        }
-        if let Some(exe) = self.service {
-            let name = reader::rsplit_byte(&exe, b'/').map_or(&*exe, |(_, name)| name);
-            event.set(field::SERVICE, name.to_vec());
-        }
-        if let Some(method) = self.method {
-            event.set(field::AUTHENTICATION_METHOD, method);
-        }
     }
 }
 
@@ -591,7 +303,7 @@ fn tell_peer(saddr: &[u8], told: &mut Told<'_, '_>) {
 }
 
 /// Arguments end in NUL.
-fn spaced(title: &[u8]) -> Vec<u8> {
+pub fn spaced(title: &[u8]) -> Vec<u8> {
     let end = title.iter().rposition(|&b| b != 0).map_or(0, |at| at + 1);
     let title = title.get(..end).unwrap_or_default();
     title
