@@ -48,6 +48,7 @@ pub struct Story<'e> {
     pub call: Option<&'e [u8]>,
     pub arch: Option<&'e [u8]>,
     pub time: Option<Timestamp>,
+    pub serial: u32,
     pub node: Option<&'e [u8]>,
     pub cut: bool,
     /// The arguments of `execve`.
@@ -73,6 +74,7 @@ impl<'e> Story<'e> {
             call: None,
             arch: None,
             time: joined.stamp.time(),
+            serial: joined.stamp.serial,
             node: joined.node.as_deref(),
             cut: joined.cut,
             arguments: Vec::new(),
@@ -163,6 +165,7 @@ impl<'e> Story<'e> {
             let mut event = self.event(facts.raw, service);
             let mut told = Told::new(fields, &mut event);
             told.set("type", facts.kind);
+            told.set("serial", i64::from(self.serial));
             if is_execve {
                 arguments_told = true;
                 self.tell_arguments(facts, &mut told);
@@ -269,8 +272,9 @@ fn tell_pair<'s>(facts: &Facts<'s>, pair: &Pair<'s>, told: &mut Told<'_, 's>) {
     };
     match pair.key {
         b"key" => {
+            // `auditctl -F key=… -k key=…` leaves the word in.
             for key in value.split(|&b| b == 1) {
-                told.set(name, key.to_vec());
+                told.set(name, key.strip_prefix(b"key=").unwrap_or(key).to_vec());
             }
         }
         b"proctitle" => told.set(name, spaced(&value)),

@@ -59,7 +59,9 @@ pub fn read(line: &[u8]) -> Option<Line<'_>> {
     let rest = rest.trim_ascii_start();
     let rest = rest.strip_prefix(b"msg=").unwrap_or(rest);
     let rest = rest.strip_prefix(b"audit(")?;
-    let (stamp, rest) = reader::split(rest, b"):")?;
+    // auditd's own `DAEMON_CONFIG` has no colon behind the stamp.
+    let (stamp, rest) = reader::split_byte(rest, b')')?;
+    let rest = rest.strip_prefix(b":").unwrap_or(rest);
     let number = table::type_number(kind);
     let kind = match (kind.first(), number.and_then(table::type_name)) {
         (Some(b'0'..=b'9' | b'U'), Some(name)) => name.as_bytes(),
