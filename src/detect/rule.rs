@@ -16,6 +16,10 @@ mod correlation;
 mod route;
 mod layout;
 mod matcher;
+mod frequency;
+mod need;
+mod index;
+mod plan;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,9 +33,12 @@ use crate::detect::rule::locate::Fault;
 use crate::detect::rule::locate::Spot;
 use crate::detect::rule::matcher::Expr;
 
+use crate::detect::rule::need::Need;
+use crate::detect::rule::plan::Candidates;
+use crate::detect::rule::plan::Plans;
+use crate::detect::rule::plan::Shelf;
 use crate::detect::rule::read::Body;
 use crate::detect::rule::read::Document;
-use crate::detect::rule::route::Plans;
 use crate::detect::rule::route::Routes;
 use crate::diagnostic::Diagnostic;
 use crate::event::Event;
@@ -98,8 +105,8 @@ pub struct Rule {
 enum Compiled {
     Detection {
         condition: Expr,
-        /// Without all of these the condition can't hold.
-        required: Box<[FieldId]>,
+        /// One of these must be met; `None`: the rule is asked of every event.
+        needs: Option<Box<[Need]>>,
     },
     Correlation(Box<Correlation>),
 }
@@ -124,6 +131,8 @@ pub struct Ruleset {
     /// Fields that some condition asks for.
     asked: FieldSet,
     digest: String,
+    /// Shared by all workers.
+    plans: Shelf,
     /// Tells a scratch that it was used with another set.
     stamp: Arc<()>,
 }
@@ -133,6 +142,7 @@ pub struct Ruleset {
 pub struct Scratch {
     layout: Layout,
     plans: Plans,
+    candidates: Candidates,
     stamp: Option<Arc<()>>,
 }
 
@@ -173,20 +183,17 @@ impl Ruleset {
             scratch.plans.clear();
             scratch.stamp = Some(Arc::clone(&self.stamp));
         }
-        let plan = scratch.plans.of(&self.routes, &event.logsources);
+        let plan = scratch.plans.of(self, &event.logsources);
         if plan.is_empty() {
             return;
         }
         scratch.layout.load(event, &self.asked);
-        for &index in &*plan {
+        let layout = &mut scratch.layout;
+        for &index in scratch.candidates.of(&plan, event, layout) {
             let index = RuleIndex(index);
             let rule = self.rule(index);
-            if let Compiled::Detection {
-                condition,
-                required,
-            } = &rule.body
-                && required.iter().all(|field| event.has(*field))
-                && condition.holds(event, &mut scratch.layout)
+            if let Compiled::Detection { condition, .. } = &rule.body
+                && condition.holds(event, layout)
             {
                 on(index, rule);
             }
@@ -286,7 +293,7 @@ impl Ruleset {
             references: sigma.references.clone(),
             false_positives: sigma.falsepositives.clone(),
             body: Compiled::Detection {
-                required: condition.required().into(),
+                needs: need::of(&condition, &self.fields).map(|needs| needs.any.into()),
                 condition,
             },
             ..self.custom(
@@ -346,7 +353,7 @@ impl Ruleset {
             feeds: Box::default(),
             body: Compiled::Detection {
                 condition: Expr::Any(Box::default()),
-                required: Box::default(),
+                needs: None,
             },
         })
     }
