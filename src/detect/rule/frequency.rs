@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use crate::detect::rule::need::Place;
 
 /// Counted over every second event of public recordings, of the texts that public rules ask for: four bytes of a hash,
-/// one of the rate: `-4 log2`. Made by the bench's `frequencies`.
+/// one of the rate: `-4 log2`. Made by the test of that name.
 const COUNTED: &[u8] = include_bytes!("frequency.bin");
 
 static RATES: LazyLock<HashMap<u32, u8>> = LazyLock::new(|| {
@@ -18,21 +18,23 @@ static RATES: LazyLock<HashMap<u32, u8>> = LazyLock::new(|| {
 });
 
 /// The name under which runs of bytes are counted, whatever field they stand in.
-const RUNS: &str = "\0run";
+pub const RUNS: &str = "\0run";
 
 /// Returns how often a text stands in a field of that name, from 0 to 1; of the whole record for an empty name.
 pub fn rate(field: &str, place: Place, text: &[u8]) -> f64 {
     match RATES.get(&key(field, place, text)) {
         Some(&rate) => (-f64::from(rate) / 4.0).exp2(),
-        None => unseen(place, text.len()),
+        None => unseen(place, text),
     }
 }
 
-/// The rate of what was never counted: long texts are rare.
-fn unseen(place: Place, length: usize) -> f64 {
-    match (place, length) {
+/// The rate of what was never counted: long texts are rare, and letters beyond ASCII.
+fn unseen(place: Place, text: &[u8]) -> f64 {
+    match (place, text.len()) {
         (Place::Present, _) => 0.5,
-        (Place::Anywhere, 0..4) => 1.0,
+        _ if !text.is_ascii() => 1e-6,
+        (Place::Anywhere, 0) => 1.0,
+        (Place::Anywhere, 1..4) => 0.02,
         (Place::Start | Place::End, 0..2) => 0.3,
         (Place::Whole, _) => 1e-4,
         (_, 2..6) => 3e-3,
@@ -53,7 +55,7 @@ pub fn rarest(text: &[u8], length: usize) -> usize {
 }
 
 /// FNV-1a, 32 bits.
-fn key(field: &str, place: Place, text: &[u8]) -> u32 {
+pub fn key(field: &str, place: Place, text: &[u8]) -> u32 {
     let bytes = field
         .bytes()
         .chain([0, place as u8])

@@ -56,6 +56,8 @@ struct Text {
 struct Column {
     texts: Vec<Text>,
     present: Vec<u32>,
+    /// Texts of less than a run: met where all their bytes stand, wherever.
+    short: Vec<Text>,
     whole: Table,
     /// By the number of bytes that are looked up.
     starts: Vec<(usize, Table)>,
@@ -160,9 +162,16 @@ impl Column {
     fn new<'n>(needs: impl Iterator<Item = &'n (&'n Need, Vec<u32>)>) -> Self {
         let mut column = Self::default();
         for (need, rules) in needs {
-            let is_short = need.place == Place::Anywhere && need.text.len() < GRAM;
-            if need.place == Place::Present || is_short || is_open(need) {
+            if need.place == Place::Present || is_open(need) {
                 column.present.extend(rules);
+                continue;
+            }
+            if need.place == Place::Anywhere && need.text.len() < GRAM {
+                column.short.push(Text {
+                    bytes: need.text.clone(),
+                    at: 0,
+                    rules: rules.as_slice().into(),
+                });
                 continue;
             }
             let id = u32::try_from(column.texts.len()).unwrap_or(u32::MAX);
@@ -241,8 +250,26 @@ impl Column {
                 self.offer(ids, on, |wanted| text.ends_with(&wanted.bytes));
             }
         }
+        if !self.short.is_empty() {
+            self.look_short(text, on);
+        }
         if !self.grams.is_empty() {
             self.sweep(text, on);
+        }
+    }
+
+    fn look_short(&self, text: &[u8], on: &mut impl FnMut(u32)) {
+        let mut seen = [false; 256];
+        for &byte in text {
+            seen[usize::from(byte)] = true;
+        }
+        let has = |byte: &u8| seen[usize::from(*byte)];
+        for wanted in self
+            .short
+            .iter()
+            .filter(|wanted| wanted.bytes.iter().all(has))
+        {
+            wanted.rules.iter().for_each(|&rule| on(rule));
         }
     }
 

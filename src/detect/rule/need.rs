@@ -125,14 +125,14 @@ fn rate(need: &Need, fields: &Fields) -> f64 {
 }
 
 /// Returns texts of which one must stand in whatever a regular expression matches, in lower case.
-fn of_regex(expression: &str, field: Option<FieldId>) -> Option<Vec<Need>> {
+pub fn of_regex(expression: &str, field: Option<FieldId>) -> Option<Vec<Need>> {
     let hir = regex_syntax::ParserBuilder::new()
         .utf8(false)
         .build()
         .parse(expression)
         .ok()?;
     let texts = required(&hir)?;
-    let usable = texts.iter().all(|text| text.len() >= super::index::GRAM);
+    let usable = texts.iter().all(|text| !text.is_empty());
     usable.then(|| {
         let placed = texts.into_iter().map(|text| (Place::Anywhere, text));
         needs(field, placed.collect())
@@ -229,6 +229,7 @@ mod tests {
             (r"(abcd|x)?long(er)?", Some(&["long"])),
             (r"\d{4}", None),
             (r"a|b", None),
+            (r"a\d|b\d", Some(&["a", "b"])),
             (r"^net(.*)user$", Some(&["user"])),
             (r"(?:curl|wget)+\s+http://", Some(&["http://"])),
             (r"[Aa][Bb][Cc][Dd]\d", Some(&["abcd"])),

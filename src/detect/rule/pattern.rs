@@ -37,7 +37,20 @@ pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
         return;
     }
     for chunk in text.utf8_chunks() {
-        for c in chunk.valid().chars() {
+        let mut rest = chunk.valid();
+        while let Some(c) = rest.chars().next() {
+            if c.is_ascii() {
+                let plain = rest.bytes().take_while(u8::is_ascii).count();
+                let (plain, behind) = rest.split_at(plain);
+                let from = out.len();
+                out.extend_from_slice(plain.as_bytes());
+                if let Some(added) = out.get_mut(from..) {
+                    added.make_ascii_lowercase();
+                }
+                rest = behind;
+                continue;
+            }
+            rest = rest.get(c.len_utf8()..).unwrap_or_default();
             let mut lower = c.to_lowercase();
             let c = match (lower.next(), lower.next()) {
                 (Some(one), None) => one,

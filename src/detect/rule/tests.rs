@@ -10,6 +10,7 @@ use crate::event::Value;
 use crate::event::logsource::LogSources;
 
 mod corpora;
+mod frequencies;
 mod naive;
 
 /// Returns a flat JSON object as an event: arrays repeat the field, nested names are joined by dots, null is absent.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::*;
 
 /// `../shared/corpora` beside the repository, or where `CANHGAC_CORPORA` says.
-fn corpora() -> Option<PathBuf> {
+pub fn corpora() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora");
     let found = [
         std::env::var_os("CANHGAC_CORPORA").map(PathBuf::from),
@@ -47,7 +47,7 @@ fn rule_files(folder: &Path, files: &mut Vec<(String, String)>) {
     }
 }
 
-fn all_rules(corpora: &Path) -> (Ruleset, Vec<Diagnostic>, usize) {
+pub fn all_rules(corpora: &Path) -> (Ruleset, Vec<Diagnostic>, usize) {
     let mut files = Vec::new();
     rule_files(&corpora.join("sigma/rules"), &mut files);
     let texts: Vec<_> = files
@@ -65,7 +65,7 @@ fn all_rules(corpora: &Path) -> (Ruleset, Vec<Diagnostic>, usize) {
     (set, told, files.len())
 }
 
-fn lines(path: &Path) -> Vec<Json> {
+pub fn lines(path: &Path) -> Vec<Json> {
     let text = fs::read_to_string(path).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -83,6 +83,10 @@ fn hits<'s>(set: &'s Ruleset, scratch: &mut Scratch, case: &Json) -> Vec<&'s str
     let mut hits = Vec::new();
     set.matches(&event, scratch, |_, rule| hits.push(rule.id.as_str()));
     hits
+}
+
+pub fn logsources_of(json: &Json) -> crate::event::logsource::LogSources<'_> {
+    logsources(json)
 }
 
 #[test]
