@@ -6,41 +6,20 @@
 //! `Whole`: one look-up.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
 use crate::detect::rule::frequency;
 use crate::detect::rule::layout::{Layout, Letters};
 use crate::detect::rule::need::{Need, Place};
 use crate::event::Event;
-use crate::event::field::FieldId;
+use crate::event::field::{FieldId, Quick};
 
 /// Bytes of a run that texts are filed under; shorter ones need no more than that their field is there.
 pub const GRAM: usize = 4;
 /// Bytes of a start or an end that are looked up as one number.
 const EDGE: usize = 8;
 
-/// Keys are hashes already, or numbers that one multiplication spreads.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(self.0 ^ u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let product = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = product ^ (product >> 32);
-    }
-}
-
-type Table = HashMap<u64, Vec<u32>, BuildHasherDefault<Spread>>;
+type Table = HashMap<u64, Vec<u32>, BuildHasherDefault<Quick>>;
 
 /// A text of a need, and the rules of the plan that it is a need of.
 #[derive(Debug)]
@@ -63,9 +42,7 @@ struct Column {
     starts: Vec<(usize, Table)>,
     ends: Vec<(usize, Table)>,
     grams: Table,
-    /// One bit for a run; a power of two of them.
-    filter: Box<[u64]>,
-    shift: u32,
+    filter: Filter,
 }
 
 /// All needs of a plan.
@@ -206,7 +183,7 @@ impl Column {
         }
         column.present.sort_unstable();
         column.present.dedup();
-        column.build_filter();
+        column.filter = Filter::new(column.grams.keys().map(|&gram| gram as u32));
         column
     }
 
@@ -215,20 +192,6 @@ impl Column {
         if let Some(gram) = text.and_then(|text| text.bytes.get(text.at..text.at + GRAM)) {
             self.grams.entry(number(gram)).or_default().push(id);
         }
-    }
-
-    /// Sixteen bits a run, so that one byte in sixteen or fewer is looked up for nothing.
-    fn build_filter(&mut self) {
-        let bits = (self.grams.len() * 16).next_power_of_two().max(1024);
-        self.shift = 32 - bits.trailing_zeros();
-        let mut filter = vec![0_u64; bits / 64];
-        for &gram in self.grams.keys() {
-            let bit = spot(gram as u32, self.shift);
-            if let Some(word) = filter.get_mut(bit / 64) {
-                *word |= 1 << (bit % 64);
-            }
-        }
-        self.filter = filter.into();
     }
 
     fn look(&self, text: &[u8], on: &mut impl FnMut(u32)) {
@@ -273,17 +236,23 @@ impl Column {
         }
     }
 
+    /// Looks for each run of the text that may be one of a wanted text's.
     fn sweep(&self, text: &[u8], on: &mut impl FnMut(u32)) {
-        let mut gram = 0_u32;
-        for (end, &byte) in text.iter().enumerate() {
-            gram = (gram << 8) | u32::from(byte);
-            let bit = spot(gram, self.shift);
-            let word = self.filter.get(bit / 64).copied().unwrap_or_default();
-            if word & (1 << (bit % 64)) == 0 || end + 1 < GRAM {
+        match &self.filter {
+            Filter::None => {}
+            Filter::Small(bits) => self.sweep_with(bits, text, on),
+            Filter::Large(bits) => self.sweep_with(bits, text, on),
+        }
+    }
+
+    fn sweep_with<const N: usize>(&self, bits: &[u8; N], text: &[u8], on: &mut impl FnMut(u32)) {
+        for (start, run) in text.windows(GRAM).enumerate() {
+            let &[a, b, c, d] = run else { return };
+            let gram = u32::from_be_bytes([a, b, c, d]);
+            if !has(bits, gram) {
                 continue;
             }
             if let Some(ids) = self.grams.get(&u64::from(gram)) {
-                let start = end + 1 - GRAM;
                 self.offer(ids, on, |wanted| {
                     let from = start.checked_sub(wanted.at);
                     let found = from.and_then(|from| text.get(from..from + wanted.bytes.len()));
@@ -318,6 +287,42 @@ fn edges(tables: &mut Vec<(usize, Table)>, edge: usize) -> &mut Table {
     &mut tables[at].1
 }
 
-fn spot(gram: u32, shift: u32) -> usize {
-    (gram.wrapping_mul(0x9E37_79B1) >> shift) as usize
+/// Which runs some text is filed under, a bit a hash: at most one byte in sixteen is looked up for nothing while there
+/// are fewer than a sixteenth as many runs as bits.
+#[derive(Debug, Default)]
+enum Filter {
+    #[default]
+    None,
+    Small(Box<[u8; 1 << 10]>),
+    Large(Box<[u8; 1 << 13]>),
+}
+
+impl Filter {
+    fn new(grams: impl ExactSizeIterator<Item = u32>) -> Self {
+        match grams.len() {
+            0 => Self::None,
+            1..512 => Self::Small(filled(grams)),
+            _ => Self::Large(filled(grams)),
+        }
+    }
+}
+
+fn filled<const N: usize>(grams: impl Iterator<Item = u32>) -> Box<[u8; N]> {
+    let mut bits = Box::new([0; N]);
+    for gram in grams {
+        let at = spot::<N>(gram);
+        bits[at / 8] |= 1 << (at % 8);
+    }
+    bits
+}
+
+fn has<const N: usize>(bits: &[u8; N], gram: u32) -> bool {
+    let at = spot::<N>(gram);
+    bits[at / 8] & (1 << (at % 8)) != 0
+}
+
+/// Below `8 * N`, which is a power of two.
+fn spot<const N: usize>(gram: u32) -> usize {
+    let bits = (8 * N).trailing_zeros();
+    (gram.wrapping_mul(0x9E37_79B1) >> (32 - bits)) as usize & (8 * N - 1)
 }

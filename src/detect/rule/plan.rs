@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,6 +10,7 @@ use crate::detect::rule::index::Index;
 use crate::detect::rule::layout::Layout;
 use crate::detect::rule::{Compiled, RuleIndex, Ruleset};
 use crate::event::Event;
+use crate::event::field::Quick;
 use crate::event::logsource::LogSources;
 
 /// Kinds of events remembered; hostile input can name any log source, so the table starts anew beyond it.
@@ -83,7 +83,7 @@ impl Plans {
     }
 
     pub fn of(&mut self, set: &Ruleset, event: &LogSources<'_>) -> Arc<Plan> {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Quick::default();
         event.hash(&mut hasher);
         let key = hasher.finish();
         let known = self.0.get(&key).into_iter().flatten();
