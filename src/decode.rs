@@ -7,6 +7,7 @@ pub mod syslog;
 pub mod program;
 pub mod web;
 pub mod json;
+pub mod windows;
 pub mod audit;
 pub mod net;
 

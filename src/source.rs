@@ -5,6 +5,7 @@ pub mod health;
 pub mod file;
 pub mod capture;
 pub mod pcap;
+pub mod evtx;
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};

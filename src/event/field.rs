@@ -168,6 +168,13 @@ pub const DNS_RCODE: FieldId = FieldId(68);
 /// Of the process that started another, decimal.
 pub const PARENT_PROCESS_ID: FieldId = FieldId(69);
 
+// Windows
+pub const CHANNEL: FieldId = FieldId(70);
+/// Decimal.
+pub const EVENT_ID: FieldId = FieldId(71);
+/// Sysmon: what was done to a registry key.
+pub const EVENT_TYPE: FieldId = FieldId(72);
+
 /// Every constant above with its name, in order.
 const WELL_KNOWN: &[(FieldId, &str)] = &[
     (COMPUTER, "Computer"),
@@ -240,6 +247,9 @@ const WELL_KNOWN: &[(FieldId, &str)] = &[
     (DECODE_MARKS, "DecodeMarks"),
     (DNS_RCODE, "rcode"),
     (PARENT_PROCESS_ID, "ParentProcessId"),
+    (CHANNEL, "Channel"),
+    (EVENT_ID, "EventID"),
+    (EVENT_TYPE, "EventType"),
 ];
 
 #[derive(Debug, PartialEq, Eq, Error)]

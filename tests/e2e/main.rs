@@ -12,3 +12,4 @@ mod service;
 mod demo;
 mod dashboards;
 mod corpora;
+mod replay;
