@@ -165,42 +165,7 @@ impl<'r> Shape<'_, 'r> {
         }
         self.event.logsources = std::mem::take(&mut self.logsources);
         if self.event.logsources == LogSources::default() {
-            self.know_windows();
-        }
-    }
-
-    /// An event that says no log source, but a channel and a number, is one of Windows.
-    fn know_windows(&mut self) {
-        let text = |id| self.event.get(id).map(Value::text);
-        let (Some(channel), Some(number)) = (text(field::CHANNEL), text(field::EVENT_ID)) else {
-            return;
-        };
-        let (Ok(channel), Ok(number)) = (str::from_utf8(&channel), str::from_utf8(&number)) else {
-            return;
-        };
-        let Ok(number) = number.trim().parse() else {
-            return;
-        };
-        let kind = text(field::EVENT_TYPE);
-        let kind = kind.as_deref().and_then(|kind| str::from_utf8(kind).ok());
-        let logsources = windows::logsources(channel, number, kind);
-        let is_started = number == 4688 && logsources.services.iter().any(|s| s == "security");
-        if is_started {
-            self.rename_started();
-        }
-        self.event.logsources = logsources;
-    }
-
-    fn rename_started(&mut self) {
-        for (name, also) in windows::STARTED {
-            let (Some(from), Some(to)) = (self.fields.get(name), self.fields.get(also)) else {
-                continue;
-            };
-            if let Some(value) = self.event.get(from).cloned()
-                && !self.event.has(to)
-            {
-                self.event.set(to, value);
-            }
+            windows::know(self.event, self.fields);
         }
     }
 

@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 
+use crate::event::field::{self, Fields};
 use crate::event::logsource::LogSources;
+use crate::event::{Event, Value};
 
 /// Paths of joined JSON keys behind which an event's own fields stand: EVTX, Winlogbeat, Fluent Bit.
 const DATA: [&str; 5] = [
@@ -108,13 +110,52 @@ fn capital(name: &str) -> Cow<'_, str> {
 }
 
 /// Security 4688 says in other words what process creation says: the public mapping of rules renames them.
-pub const STARTED: &[(&str, &str)] = &[
+const STARTED: &[(&str, &str)] = &[
     ("NewProcessName", "Image"),
     ("ParentProcessName", "ParentImage"),
     ("SubjectUserName", "User"),
     ("SubjectLogonId", "LogonId"),
     ("MandatoryLabel", "IntegrityLevel"),
 ];
+
+/// Gives an event that has a channel and a number, but no log source, those of Windows.
+pub fn know(event: &mut Event<'_>, fields: &Fields) {
+    let text = |id| event.get(id).map(Value::text);
+    let (Some(channel), Some(number)) = (text(field::CHANNEL), text(field::EVENT_ID)) else {
+        return;
+    };
+    let (Ok(channel), Ok(number)) = (str::from_utf8(&channel), str::from_utf8(&number)) else {
+        return;
+    };
+    let Ok(number) = number.trim().parse() else {
+        return;
+    };
+    let kind = text(field::EVENT_TYPE);
+    let kind = kind.as_deref().and_then(|kind| str::from_utf8(kind).ok());
+    let logsources = logsources(channel, number, kind);
+    if number == 4688
+        && logsources
+            .services
+            .iter()
+            .any(|service| service == "security")
+    {
+        rename_started(event, fields);
+    }
+    event.logsources = logsources;
+}
+
+fn rename_started(event: &mut Event<'_>, fields: &Fields) {
+    for (name, also) in STARTED {
+        let (Some(from), Some(to)) = (fields.get(name), fields.get(also)) else {
+            continue;
+        };
+        if let Some(value) = event.get(from).cloned()
+            && !event.has(to)
+        {
+            event.set(to, value);
+        }
+    }
+}
 
 const SYSMON: &str = "Microsoft-Windows-Sysmon/Operational";
 
@@ -246,7 +287,7 @@ const SERVICES: &[(&str, &str)] = &[
 ];
 
 /// Returns the log sources of an event. `kind` is Sysmon's `EventType`, which parts events of one number.
-pub fn logsources<'r>(channel: &str, id: i64, kind: Option<&str>) -> LogSources<'r> {
+fn logsources<'r>(channel: &str, id: i64, kind: Option<&str>) -> LogSources<'r> {
     let known = SERVICES
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(channel));
