@@ -250,7 +250,10 @@ impl Agent {
             Worker::new(
                 rules.clone(),
                 Arc::clone(&scene),
-                Surroundings::of(zone.clone()),
+                Surroundings {
+                    processes: Some(Arc::new(pipeline::running)),
+                    ..Surroundings::of(zone.clone())
+                },
                 metrics.clone(),
                 Arc::clone(&failed),
             )

@@ -10,21 +10,22 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use crate::agent::keeper::{Keeper, KeeperError};
 use crate::alert::Severity;
 use crate::decode;
+use crate::decode::audit::process::Program;
 use crate::decode::net::{NetDecoder, Viewpoint};
 use crate::decode::{Decoder, Format, Surroundings};
 use crate::detect::rule::{Ruleset, Scratch};
 use crate::detect::{Detection, Scene, Sighting};
 use crate::metrics::AgentMetrics;
 use crate::record::{Mark, Position, Progress, Record, SourceId};
-use crate::source::capture;
 use crate::source::{Inflow, Stream};
+use crate::source::{capture, process};
 
 /// Decoders kept at most; beyond it those that hold nothing are made anew when they are needed.
 const DECODERS_MAX: usize = 4096;
@@ -316,6 +317,21 @@ impl Lane {
             position: None,
         }
     }
+}
+
+/// An older record may be of another process of the same number.
+const FRESH: SignedDuration = SignedDuration::from_secs(10);
+
+/// What a process runs now, for a record that was written just before.
+pub fn running(pid: u32, written: Timestamp) -> Option<Program> {
+    if Timestamp::now().duration_since(written) > FRESH {
+        return None;
+    }
+    let process = process::look(pid)?;
+    Some(Program {
+        image: process.image.into(),
+        command: process.command.into(),
+    })
 }
 
 /// Packets of an interface are this host's own; those of a recording may be any host's.

@@ -129,10 +129,11 @@ impl Audit {
     /// The parent as the source saw it at once, as the trail told it before, or as the system has it now.
     fn parent(&self, story: &Story<'_>, ppid: Option<u32>) -> Option<Program> {
         let caller = story.caller()?;
-        if let Some(image) = caller.get(b"ppexe") {
+        let seen = story.record(b"EXECVE").unwrap_or(caller);
+        if let Some(image) = seen.get(b"ppexe") {
             return Some(Program {
                 image: (*image).into(),
-                command: (*caller.get(b"ppcmd").unwrap_or_default()).into(),
+                command: (*seen.get(b"ppcmd").unwrap_or_default()).into(),
             });
         }
         let ppid = ppid?;

@@ -13,3 +13,4 @@ mod demo;
 mod dashboards;
 mod corpora;
 mod replay;
+mod audit;
