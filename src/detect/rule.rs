@@ -20,6 +20,7 @@ mod frequency;
 mod need;
 mod index;
 mod plan;
+mod placeholder;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub use crate::detect::rule::correlation::Comparison;
 pub use crate::detect::rule::correlation::Correlation;
 pub use crate::detect::rule::correlation::Counted;
 pub use crate::detect::rule::correlation::Presence;
+pub use crate::detect::rule::placeholder::Placeholders;
 
 /// A rule's place in its set. Means nothing in another set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,12 +151,25 @@ pub struct Scratch {
 impl Ruleset {
     /// Compiles what can be compiled. A broken rule is told and left out, the others stay.
     pub fn compile(texts: &[RuleText<'_>]) -> (Self, Vec<Diagnostic>) {
+        Self::compile_with(texts, &Placeholders::new())
+    }
+
+    /// The same, with the site's lists for `expand`. With other lists a rule is another rule.
+    pub fn compile_with(
+        texts: &[RuleText<'_>],
+        placeholders: &Placeholders,
+    ) -> (Self, Vec<Diagnostic>) {
         let mut told = Vec::new();
         let mut set = Self::default();
         let mut filters = Vec::new();
         let mut correlations = Vec::new();
         for text in texts {
-            for document in read::read(text, &mut told) {
+            for mut document in read::read(text, &mut told) {
+                if let Body::Rule(rule) = &mut document.body
+                    && placeholder::expand(&mut rule.detection, placeholders)
+                {
+                    document.digested.push_str(&format!("{placeholders:?}"));
+                }
                 match &document.body {
                     Body::Rule(_) => set.add_detection(&document, &mut told),
                     Body::Filter(_) => filters.push(document),

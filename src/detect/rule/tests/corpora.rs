@@ -125,6 +125,39 @@ fn every_public_rule_loads_or_says_why_not() {
 }
 
 #[test]
+fn every_public_rule_loads_once_the_lists_are_given() {
+    let Some(corpora) = corpora() else { return };
+    let mut files = Vec::new();
+    rule_files(&corpora.join("sigma/rules"), &mut files);
+    let texts: Vec<_> = files
+        .iter()
+        .map(|(file, text)| RuleText { file, text })
+        .collect();
+    let names = files.iter().flat_map(|(_, text)| {
+        let marked = text.split('%').skip(1).step_by(2);
+        marked.filter(|name| {
+            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c))
+        })
+    });
+    let lists: Placeholders = names
+        .map(|name| (name.to_owned(), vec!["10.0.0.1".to_owned()]))
+        .collect();
+    let (set, told) = Ruleset::compile_with(&texts, &lists);
+    let refused: Vec<_> = told
+        .iter()
+        .filter(|told| told.weight == Weight::Error)
+        .map(|told| format!("{}: {}", told.file, told.message))
+        .collect();
+    eprintln!(
+        "{} of {} public rules load with {} lists",
+        set.len(),
+        files.len(),
+        lists.len()
+    );
+    assert_eq!(set.len(), files.len(), "{refused:#?}");
+}
+
+#[test]
 fn the_regression_events_of_the_public_rules_fire() {
     let Some(corpora) = corpora() else { return };
     let (set, _, _) = all_rules(&corpora);
