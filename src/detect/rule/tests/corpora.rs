@@ -136,7 +136,10 @@ fn every_public_rule_loads_once_the_lists_are_given() {
     let names = files.iter().flat_map(|(_, text)| {
         let marked = text.split('%').skip(1).step_by(2);
         marked.filter(|name| {
-            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c))
+            !name.is_empty()
+                && name
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || "_-".contains(c))
         })
     });
     let lists: Placeholders = names
