@@ -13,32 +13,32 @@ const VALUES_MAX: usize = 10_000;
 /// Puts the lists into a detection. A name without a list stays, and is a fault where it is compiled. Returns whether
 /// anything was put in.
 pub fn expand(detections: &mut Detections, lists: &Placeholders) -> bool {
-    let each = detections.named.values_mut();
-    each.fold(false, |is_changed, detection| {
-        in_detection(detection, lists) || is_changed
-    })
+    let mut is_changed = false;
+    for detection in detections.named.values_mut() {
+        is_changed |= in_detection(detection, lists);
+    }
+    is_changed
 }
 
 fn in_detection(detection: &mut Detection, lists: &Placeholders) -> bool {
+    let mut is_changed = false;
     match detection {
         Detection::AllOf(items) => {
-            let marked = items
-                .iter_mut()
-                .filter(|item| item.field.has_modifier(Modifier::Expand));
-            marked.fold(false, |is_changed, item| {
-                in_values(&mut item.values, lists) || is_changed
-            })
+            for item in items {
+                if item.field.has_modifier(Modifier::Expand) {
+                    is_changed |= in_values(&mut item.values, lists);
+                }
+            }
         }
         Detection::AnyOf(parts) | Detection::And(parts) => {
-            parts.iter_mut().fold(false, |is_changed, part| {
-                in_detection(part, lists) || is_changed
-            })
+            for part in parts {
+                is_changed |= in_detection(part, lists);
+            }
         }
         // Keywords have no modifier; the rest is not Sigma 2 and refused later.
-        Detection::Keywords(_) | Detection::ArrayMatch { .. } | Detection::Conditional { .. } => {
-            false
-        }
+        Detection::Keywords(_) | Detection::ArrayMatch { .. } | Detection::Conditional { .. } => {}
     }
+    is_changed
 }
 
 fn in_values(values: &mut Vec<SigmaValue>, lists: &Placeholders) -> bool {
