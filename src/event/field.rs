@@ -1,5 +1,7 @@
 //! The names of fields: Sigma's taxonomy as constants, and the interner for all other names.
 
+pub mod network;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -277,12 +279,17 @@ pub struct Fields {
 
 impl Default for Fields {
     fn default() -> Self {
+        let mut names: Vec<Box<str>> = WELL_KNOWN.iter().map(|&(_, name)| name.into()).collect();
+        // Places without a name: nothing asks for them.
+        names.resize(network::FIRST.into(), "".into());
+        names.extend(network::NAMES.iter().map(|&(_, name)| Box::from(name)));
         Self {
             ids: WELL_KNOWN
                 .iter()
+                .chain(network::NAMES)
                 .map(|&(id, name)| (name.into(), id))
                 .collect(),
-            names: WELL_KNOWN.iter().map(|&(_, name)| name.into()).collect(),
+            names,
             fingerprint: 0,
             unknown: Unknown::Drop,
         }
@@ -355,10 +362,19 @@ mod tests {
         for (at, &(id, name)) in WELL_KNOWN.iter().enumerate() {
             assert_eq!(id.index(), at, "{name}");
         }
+        for (at, &(id, name)) in network::NAMES.iter().enumerate() {
+            assert_eq!(id.index(), at + usize::from(network::FIRST), "{name}");
+        }
         let fields = Fields::default();
         assert_eq!(fields.get("SourceIp"), Some(SOURCE_IP));
+        assert_eq!(fields.name(network::JA4), "ja4");
+        assert_eq!(fields.get("ja4"), Some(network::JA4));
         assert_eq!(fields.name(SOURCE_IP), "SourceIp");
-        assert_eq!(fields.ids.len(), WELL_KNOWN.len(), "a name stands twice");
+        assert_eq!(
+            fields.ids.len(),
+            WELL_KNOWN.len() + network::NAMES.len(),
+            "a name stands twice"
+        );
     }
 
     #[test]
@@ -368,6 +384,6 @@ mod tests {
             fields.intern(&format!("f{n}")).unwrap();
         }
         assert_eq!(fields.intern("one more"), Err(TooManyFields));
-        assert_eq!(fields.intern("f100"), Ok(fields.get("f100").unwrap()));
+        assert_eq!(fields.intern("f1000"), Ok(fields.get("f1000").unwrap()));
     }
 }
