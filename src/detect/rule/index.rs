@@ -177,7 +177,9 @@ impl Column {
                         .or_default()
                         .push(id);
                 }
-                Place::Anywhere if text.len() < LONG_MIN => column.short_runs.file::<3, 2>(id, text),
+                Place::Anywhere if text.len() < LONG_MIN => {
+                    column.short_runs.file::<3, 2>(id, text)
+                }
                 Place::Anywhere => column.long.file::<4, 4>(id, text),
                 Place::Present => {}
             }
@@ -249,7 +251,8 @@ impl Column {
 
 impl Text {
     fn stands(&self, text: &[u8], at: usize) -> bool {
-        text.get(at..).is_some_and(|text| text.starts_with(&self.bytes))
+        text.get(at..)
+            .is_some_and(|text| text.starts_with(&self.bytes))
     }
 }
 
@@ -288,7 +291,9 @@ impl Runs {
         mut on: impl FnMut(u32, usize),
     ) {
         for (n, run) in text.windows(RUN).step_by(STEP).enumerate() {
-            let run = run.iter().fold(0, |run, &byte| (run << 8) | u32::from(byte));
+            let run = run
+                .iter()
+                .fold(0, |run, &byte| (run << 8) | u32::from(byte));
             if !has(bits, run) {
                 continue;
             }
