@@ -28,6 +28,30 @@ pub struct RuleFile {
     pub text: String,
 }
 
+impl RuleFile {
+    pub fn as_text(&self) -> RuleText<'_> {
+        RuleText {
+            file: &self.name,
+            text: &self.text,
+        }
+    }
+}
+
+/// Returns the lists for `expand` of a file: `name: [value, …]`.
+///
+/// # Errors
+/// When the file can't be read or holds something else.
+pub fn placeholders(path: Option<&Path>) -> anyhow::Result<Placeholders> {
+    let Some(path) = path else {
+        return Ok(Placeholders::new());
+    };
+    let cannot = || format!("cannot read the lists of {}", path.display());
+    let text = fs::read_to_string(path).with_context(cannot)?;
+    serde_yaml::from_str(&text)
+        .with_context(cannot)
+        .map_err(|error| crate::cli::usage(format!("{error:#}")))
+}
+
 /// Returns the rules inside the binary, by name.
 pub fn embedded() -> Vec<RuleFile> {
     let mut files: Vec<_> = Embedded::iter()
@@ -85,13 +109,16 @@ pub fn load(paths: &[PathBuf]) -> anyhow::Result<Vec<RuleFile>> {
 ///
 /// # Errors
 /// When a path can't be read.
-pub fn ruleset(paths: &[PathBuf]) -> anyhow::Result<(Ruleset, Vec<Diagnostic>)> {
+pub fn ruleset(
+    paths: &[PathBuf],
+    placeholders: &Placeholders,
+) -> anyhow::Result<(Ruleset, Vec<Diagnostic>)> {
     let files = if paths.is_empty() {
         embedded()
     } else {
         load(paths)?
     };
-    Ok(compile(&files))
+    Ok(compile_with(&files, placeholders))
 }
 
 pub fn compile(files: &[RuleFile]) -> (Ruleset, Vec<Diagnostic>) {
@@ -99,13 +126,7 @@ pub fn compile(files: &[RuleFile]) -> (Ruleset, Vec<Diagnostic>) {
 }
 
 pub fn compile_with(files: &[RuleFile], placeholders: &Placeholders) -> (Ruleset, Vec<Diagnostic>) {
-    let texts: Vec<_> = files
-        .iter()
-        .map(|file| RuleText {
-            file: &file.name,
-            text: &file.text,
-        })
-        .collect();
+    let texts: Vec<_> = files.iter().map(RuleFile::as_text).collect();
     Ruleset::compile_with(&texts, placeholders)
 }
 

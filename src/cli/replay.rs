@@ -45,6 +45,9 @@ pub struct Replay {
     /// Rule files or folders; without it the rules that canhgac brings
     #[arg(long, value_name = "PATH", num_args = 1..)]
     rules: Vec<PathBuf>,
+    /// Lists of values for the rules' placeholders (`expand`): a YAML file of `name: [value, …]`
+    #[arg(long, value_name = "FILE")]
+    placeholders: Option<PathBuf>,
     /// auto, json, syslog, access (nginx, Apache), audit, evtx or pcap
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     format: String,
@@ -70,7 +73,10 @@ pub fn run(args: &Replay) -> anyhow::Result<ExitCode> {
             ))
         })?,
     };
-    let (mut ruleset, faults) = pack::ruleset(&args.rules)?;
+    let (mut ruleset, faults) = pack::ruleset(
+        &args.rules,
+        &pack::placeholders(args.placeholders.as_deref())?,
+    )?;
     crate::cli::tell(&faults);
     if args.events {
         ruleset.fields_mut().unknown = Unknown::Keep;

@@ -4,12 +4,17 @@ pub mod sample;
 mod check;
 mod test;
 mod list;
+mod explain;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cli::listing::Output;
+use crate::alert::AlertId;
+use crate::cli::alerts::Form;
+use crate::cli::listing::{self, Output};
 use crate::cli::pack::{self, RuleFile};
+use crate::cli::profile;
+use crate::decode::Format;
 
 pub use crate::cli::rules::check::check;
 pub use crate::cli::rules::list::list;
@@ -18,6 +23,9 @@ pub use crate::cli::rules::test::test;
 /// Sigma rules: are they sound, do they fire as they should, which are there
 #[derive(Debug, clap::Args)]
 pub struct Rules {
+    /// Lists of values for the rules' placeholders (`expand`): a YAML file of `name: [value, …]`
+    #[arg(long, value_name = "FILE", global = true)]
+    placeholders: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -53,6 +61,29 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Why a rule fires on an event, or doesn't
+    #[command(after_help = "Examples:\n  \
+        canhgac rules explain 'Brute force' --event /var/log/auth.log\n  \
+        canhgac rules explain 5a17 --rules my-rules/ --event event.json --output json\n  \
+        canhgac rules explain 'Shell from a web server' --event 3f2a…, an alert's id")]
+    Explain {
+        /// Id of a rule, or a part of its title
+        rule: String,
+        /// File of records, or the id of an alert that the centre has
+        #[arg(long, value_name = "FILE|ALERT")]
+        event: String,
+        /// Rule files or folders [default: the rules inside the program]
+        #[arg(long, value_name = "PATH", num_args = 1..)]
+        rules: Vec<PathBuf>,
+        /// How the file's records are to be read
+        #[arg(long, value_name = "FORMAT", default_value = "auto")]
+        format: Format,
+        /// How to write it
+        #[arg(long, value_enum, default_value_t)]
+        output: Form,
+        #[command(flatten)]
+        profile: profile::Args,
+    },
 }
 
 /// Exit status: the check found something.
@@ -62,11 +93,37 @@ const FOUND: u8 = 3;
 /// When a path can't be read, there is nothing to look at, or stdout is gone.
 pub fn run(args: &Rules) -> anyhow::Result<ExitCode> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let lists = pack::placeholders(args.placeholders.as_deref())?;
     let found = match &args.command {
-        Command::Check { paths } => check(&files(paths)?, &mut out)?,
-        Command::Test { paths, samples } => test(&files(paths)?, samples.as_deref(), &mut out)?,
+        Command::Check { paths } => check(&files(paths)?, &lists, &mut out)?,
+        Command::Test { paths, samples } => {
+            test(&files(paths)?, &lists, samples.as_deref(), &mut out)?
+        }
         Command::List { paths, output } => {
-            list(&files(paths)?, *output, &mut out)?;
+            list(&files(paths)?, &lists, *output, &mut out)?;
+            false
+        }
+        Command::Explain {
+            rule,
+            event,
+            rules,
+            format,
+            output,
+            profile,
+        } => {
+            let question = explain::Question {
+                rule,
+                files: &files(rules)?,
+                placeholders: &lists,
+                output: *output,
+            };
+            let path = Path::new(event);
+            if path.exists() || event.parse::<AlertId>().is_err() {
+                explain::of_file(&question, path, *format, &mut out)?;
+            } else {
+                let client = profile.client()?;
+                listing::run(explain::of_alert(&question, &client, event, &mut out))?;
+            }
             false
         }
     };

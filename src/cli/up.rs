@@ -22,6 +22,7 @@ use crate::decode::Format;
 use crate::deliver::forward;
 use crate::deliver::forward::Enrolment;
 use crate::deliver::identity::Identity;
+use crate::detect::rule::Placeholders;
 use crate::metrics::{AgentMetrics, CentreMetrics};
 use crate::source;
 use crate::source::file::FirstRead;
@@ -95,7 +96,7 @@ async fn serve(args: &Up, data: &Path) -> anyhow::Result<ExitCode> {
     if args.demo {
         demo_sources(&data.join("demo"), &mut seen.sources)?;
     }
-    let (ruleset, faults) = pack::ruleset(&[])?;
+    let (ruleset, faults) = pack::ruleset(&[], &Placeholders::new())?;
     tell(&faults);
     let rules = ruleset.rules().count();
     let agent = agent::Agent::start(Setup {

@@ -21,6 +21,7 @@ mod need;
 mod index;
 mod plan;
 mod placeholder;
+pub mod explain;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cli::listing::{self, Output};
 use crate::cli::pack::{self, RuleFile};
-use crate::detect::rule::Rule;
+use crate::detect::rule::{Placeholders, Rule};
 
 const HEAD: [&str; 7] = ["LEVEL", "TITLE", "LOG SOURCE", "KIND", "TAGS", "FILE", "ID"];
 const CSV_HEAD: [&str; 7] = ["level", "title", "logsource", "kind", "tags", "file", "id"];
@@ -15,8 +15,13 @@ const CSV_HEAD: [&str; 7] = ["level", "title", "logsource", "kind", "tags", "fil
 ///
 /// # Errors
 /// When `out` takes no more.
-pub fn list(files: &[RuleFile], output: Output, out: &mut impl Write) -> anyhow::Result<()> {
-    let (ruleset, faults) = pack::compile(files);
+pub fn list(
+    files: &[RuleFile],
+    placeholders: &Placeholders,
+    output: Output,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let (ruleset, faults) = pack::compile_with(files, placeholders);
     crate::cli::tell(&faults);
     let rules = ruleset.rules().map(|(_, rule)| rule);
     match output {

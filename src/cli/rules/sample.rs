@@ -139,6 +139,24 @@ pub fn lines_of(
     format: Format,
     lines: &str,
 ) -> anyhow::Result<Vec<Detection>> {
+    let (found, unread) = play_lines(rules, format, lines);
+    match unread {
+        Some((line, error)) => Err(error).context(line),
+        None => Ok(found),
+    }
+}
+
+/// As `lines_of`, over lines that no one chose: those that the decoder does not understand are events all the same.
+pub fn heard(rules: &Arc<Ruleset>, format: Format, lines: &str) -> Vec<Detection> {
+    play_lines(rules, format, lines).0
+}
+
+/// Returns what was found, and the first line that the decoder did not understand.
+fn play_lines(
+    rules: &Arc<Ruleset>,
+    format: Format,
+    lines: &str,
+) -> (Vec<Detection>, Option<(String, decode::DecodeError)>) {
     let mut player = Player::new(rules);
     let mut decoder = decode::for_format(format, &player.around);
     let file = FileId {
@@ -146,7 +164,7 @@ pub fn lines_of(
         inode: 1,
         head: 1,
     };
-    let mut offset = 0;
+    let (mut offset, mut unread) = (0, None);
     for line in lines.lines() {
         let record = Record {
             position: Position::Offset { file, offset },
@@ -155,11 +173,11 @@ pub fn lines_of(
             cut: false,
         };
         offset += line.len() as u64 + 1;
-        player
-            .play(&record, decoder.as_mut())
-            .context(line.to_owned())?;
+        if let Err(error) = player.play(&record, decoder.as_mut()) {
+            unread.get_or_insert_with(|| (line.to_owned(), error));
+        }
     }
-    Ok(player.found)
+    (player.found, unread)
 }
 
 /// Plays a recording of packets as one stream.

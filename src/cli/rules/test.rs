@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::cli::pack::{self, RuleFile};
 use crate::cli::rules::sample::Samples;
+use crate::detect::rule::Placeholders;
 use crate::diagnostic::{Weight, visible};
 
 /// Plays the samples of the rules with all rules loaded; returns whether a case failed or a rule was refused.
@@ -14,13 +15,14 @@ use crate::diagnostic::{Weight, visible};
 /// When there is no sample at all, or `out` takes no more.
 pub fn test(
     files: &[RuleFile],
+    placeholders: &Placeholders,
     folder: Option<&Path>,
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(crate::cli::usage(format!("no folder {}", folder.display())));
     }
-    let (rules, told) = pack::compile(files);
+    let (rules, told) = pack::compile_with(files, placeholders);
     crate::cli::tell(&told);
     let rules = Arc::new(rules);
     let (mut cases, mut failed, mut without) = (0, 0, 0);

@@ -19,6 +19,10 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
+fn no_lists() -> crate::detect::rule::Placeholders {
+    crate::detect::rule::Placeholders::new()
+}
+
 fn loaded(path: &Path) -> Vec<RuleFile> {
     files(&[path.to_owned()]).unwrap()
 }
@@ -43,12 +47,15 @@ fn a_check_tells_faults_and_counts_them() {
         let named: Vec<_> = names.into_iter().zip(rules.iter().copied()).collect();
         let folder = folder(&named);
         let mut out = Vec::new();
-        assert_eq!(check(&loaded(folder.path()), &mut out).unwrap(), found);
+        assert_eq!(
+            check(&loaded(folder.path()), &no_lists(), &mut out).unwrap(),
+            found
+        );
         let out = text(out);
         assert_eq!(out.lines().last(), Some(last), "{out}");
     }
     let mut out = Vec::new();
-    assert!(!check(&pack::embedded(), &mut out).unwrap());
+    assert!(!check(&pack::embedded(), &no_lists(), &mut out).unwrap());
 }
 
 #[test]
@@ -58,7 +65,7 @@ fn nothing_to_look_at_is_a_mistake_of_the_person() {
         let error = files(&[path]).unwrap_err();
         assert!(error.is::<crate::cli::Usage>(), "{error}");
     }
-    let error = test(&pack::embedded(), None, &mut Vec::new()).unwrap_err();
+    let error = test(&pack::embedded(), &no_lists(), None, &mut Vec::new()).unwrap_err();
     assert!(error.is::<crate::cli::Usage>(), "{error}");
 }
 
@@ -90,7 +97,7 @@ fn samples_are_found_played_and_told() {
             (apart.path().join("rules"), Some(&*samples)),
         ] {
             let mut out = Vec::new();
-            let outcome = test(&loaded(&rules), samples, &mut out).unwrap();
+            let outcome = test(&loaded(&rules), &no_lists(), samples, &mut out).unwrap();
             let out = text(out);
             assert!(out.contains(said), "{out}");
             assert_eq!(outcome, found, "{out}");
@@ -115,7 +122,7 @@ fn the_numbers_of_events_are_summed() {
     );
     let folder = folder(&[("a.yml", rules), ("a.test.yml", &sample)]);
     let mut out = Vec::new();
-    let found = test(&loaded(folder.path()), None, &mut out).unwrap();
+    let found = test(&loaded(folder.path()), &no_lists(), None, &mut out).unwrap();
     assert!(!found, "{}", text(out));
 }
 
@@ -130,7 +137,7 @@ fn samples_are_packets_too() {
     );
     let folder = folder(&[("a.yml", rule), ("a.test.yml", &sample)]);
     let mut out = Vec::new();
-    let found = test(&loaded(folder.path()), None, &mut out).unwrap();
+    let found = test(&loaded(folder.path()), &no_lists(), None, &mut out).unwrap();
     assert!(!found, "{}", text(out));
 }
 
@@ -156,9 +163,81 @@ fn a_list_shows_each_rule_in_three_ways() {
         ),
     ] {
         let mut out = Vec::new();
-        list(&files, output, &mut out).unwrap();
+        list(&files, &no_lists(), output, &mut out).unwrap();
         let out = text(out);
         assert!(out.contains(said), "{out}");
         assert!(!out.contains('\u{1b}'));
     }
+}
+
+const FEW: &str = "title: Several refused\nid: several\ncorrelation:\n  type: event_count\n  rules: [refused]\n  group-by: [SourceIp]\n  timespan: 10m\n  condition: {gte: 3}\n";
+
+#[test]
+fn an_explanation_names_the_first_miss_of_each_event() {
+    let folder = folder(&[
+        ("a.yml", RULE),
+        ("b.yml", FEW),
+        (
+            "auth.log",
+            &format!("{LINE}\n{}\n", LINE.replace(" lan ", " root\u{1b} ")),
+        ),
+    ]);
+    let files = loaded(folder.path());
+    let lists = no_lists();
+    for (rule, output, said) in [
+        (
+            "Refused",
+            Form::Text,
+            &[
+                "Refused (refused) fires on event 1",
+                "first miss: TargetUserName: lan (the value is another)",
+            ][..],
+        ),
+        (
+            "refused",
+            Form::Json,
+            &[r#""fires":true"#, r#""why":"value""#],
+        ),
+        (
+            "several",
+            Form::Text,
+            &[
+                "does not fire",
+                "asks: events by SourceIp, ≥ 3, within",
+                "group SourceIp=203.0.113.9: 1 events, at most 1 within the time",
+            ],
+        ),
+    ] {
+        let question = explain::Question {
+            rule,
+            files: &files,
+            placeholders: &lists,
+            output,
+        };
+        let mut out = Vec::new();
+        explain::of_file(
+            &question,
+            &folder.path().join("auth.log"),
+            Format::Auto,
+            &mut out,
+        )
+        .unwrap();
+        let out = text(out);
+        for said in said {
+            assert!(out.contains(said), "{said}: {out}");
+        }
+        assert!(!out.contains('\u{1b}'), "{out}");
+    }
+    let question = explain::Question {
+        rule: "ref",
+        files: &files,
+        placeholders: &lists,
+        output: Form::Text,
+    };
+    let path = folder.path().join("auth.log");
+    let several = explain::of_file(&question, &path, Format::Auto, &mut Vec::new()).unwrap_err();
+    assert!(
+        several.to_string().starts_with("2 rules fit `ref`"),
+        "{several}"
+    );
 }

@@ -255,7 +255,7 @@ pub fn unescape(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Returns the character that `\u and its four digits` or a pair of them stands for, and how many bytes it took.
+/// Returns the character that an escape by number, or a pair of them, stands for, and how many bytes it took.
 fn unicode(escape: &[u8]) -> (char, usize) {
     let unit = |at: usize| {
         let escape = escape.get(at..at + 6)?;

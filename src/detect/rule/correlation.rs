@@ -99,6 +99,17 @@ pub enum Comparison {
 }
 
 impl Comparison {
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Less => "<",
+            Self::LessEqual => "≤",
+            Self::Greater => ">",
+            Self::GreaterEqual => "≥",
+            Self::Equal => "=",
+            Self::NotEqual => "≠",
+        }
+    }
+
     pub fn holds(self, count: u64, bound: u64) -> bool {
         match self {
             Self::Less => count < bound,

@@ -78,12 +78,12 @@ fn apply(
     Ok(())
 }
 
-fn is_of(rule: &Rule, name: &str) -> bool {
+pub fn is_of(rule: &Rule, name: &str) -> bool {
     rule.id == name || rule.name == name
 }
 
 /// Whether all that a filter says of its log source is said by the rule.
-fn covers(filter: &FilterRule, rule: &Rule) -> bool {
+pub fn covers(filter: &FilterRule, rule: &Rule) -> bool {
     let says = |wanted: &Option<String>, has: &Option<String>| match wanted {
         None => true,
         Some(wanted) => has.as_ref() == Some(&wanted.trim().to_lowercase()),
