@@ -5,9 +5,14 @@ mod check;
 mod test;
 mod list;
 mod explain;
+mod coverage;
+mod junit;
+mod stats;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use anyhow::Context as _;
 
 use crate::alert::AlertId;
 use crate::cli::alerts::Form;
@@ -52,6 +57,9 @@ enum Command {
         /// Folder of samples
         #[arg(long, value_name = "DIR")]
         samples: Option<PathBuf>,
+        /// Write the outcomes as JUnit's XML too
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
     },
     /// List the rules
     List {
@@ -60,6 +68,18 @@ enum Command {
         paths: Vec<PathBuf>,
         #[arg(long, value_enum, default_value_t)]
         output: Output,
+        /// What each rule needs in an event, and what it is expected to cost
+        #[arg(long)]
+        stats: bool,
+        /// Files of records to count each rule's hits in; with --stats
+        #[arg(long, value_name = "FILE", requires = "stats", num_args = 1..)]
+        hits: Vec<PathBuf>,
+    },
+    /// Techniques of ATT&CK that the rules speak of, as a Navigator layer (JSON)
+    Coverage {
+        /// Rule files or folders [default: the rules inside the program]
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
     },
     /// Why a rule fires on an event, or doesn't
     #[command(after_help = "Examples:\n  \
@@ -96,11 +116,34 @@ pub fn run(args: &Rules) -> anyhow::Result<ExitCode> {
     let lists = pack::placeholders(args.placeholders.as_deref())?;
     let found = match &args.command {
         Command::Check { paths } => check(&files(paths)?, &lists, &mut out)?,
-        Command::Test { paths, samples } => {
-            test(&files(paths)?, &lists, samples.as_deref(), &mut out)?
+        Command::Test {
+            paths,
+            samples,
+            junit,
+        } => {
+            let (found, cases) = test(&files(paths)?, &lists, samples.as_deref(), &mut out)?;
+            if let Some(path) = junit {
+                std::fs::write(path, junit::report(&cases))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
+            found
         }
-        Command::List { paths, output } => {
-            list(&files(paths)?, &lists, *output, &mut out)?;
+        Command::List {
+            paths,
+            output,
+            stats,
+            hits,
+        } => {
+            let files = files(paths)?;
+            if *stats {
+                stats::stats(&files, &lists, hits, *output, &mut out)?;
+            } else {
+                list(&files, &lists, *output, &mut out)?;
+            }
+            false
+        }
+        Command::Coverage { paths } => {
+            coverage::coverage(&files(paths)?, &lists, &mut out)?;
             false
         }
         Command::Explain {

@@ -22,6 +22,7 @@ mod index;
 mod plan;
 mod placeholder;
 pub mod explain;
+pub mod lint;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ pub use crate::detect::rule::placeholder::Placeholders;
 pub struct RuleIndex(pub u32);
 
 impl RuleIndex {
-    fn at(self) -> usize {
+    pub fn at(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
@@ -149,6 +150,15 @@ pub struct Scratch {
     stamp: Option<Arc<()>>,
 }
 
+/// What a rule costs, as far as its text tells.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Texts of which an event must have one.
+    pub needs: usize,
+    /// Of a thousand ordinary events so many are asked further.
+    pub per_mille: f64,
+}
+
 impl Ruleset {
     /// Compiles what can be compiled. A broken rule is told and left out, the others stay.
     pub fn compile(texts: &[RuleText<'_>]) -> (Self, Vec<Diagnostic>) {
@@ -232,6 +242,19 @@ impl Ruleset {
 
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Returns what a detection rule needs in an event, and how many of a thousand ordinary events of its log source are
+    /// expected to have it; `None` for one that every event is asked for, and for correlations.
+    pub fn cost(&self, rule: RuleIndex) -> Option<Cost> {
+        let Compiled::Detection { condition, .. } = &self.rule(rule).body else {
+            return None;
+        };
+        let needs = need::of(condition, &self.fields)?;
+        Some(Cost {
+            needs: needs.any.len(),
+            per_mille: (needs.cost * 1000.0).min(1000.0),
+        })
     }
 
     pub fn by_id(&self, id: &str) -> Option<RuleIndex> {

@@ -18,6 +18,8 @@ const COMMANDS: &[&str] = &[
     "rules check",
     "rules test",
     "rules list",
+    "rules coverage",
+    "rules explain",
     "alerts",
     "alerts list",
     "alerts show",

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::cli::pack::{self, RuleFile};
-use crate::detect::rule::Placeholders;
+use crate::detect::rule::{Placeholders, lint};
 use crate::diagnostic::Weight;
 
 /// Writes the faults; returns whether there is an error among them.
@@ -15,7 +15,9 @@ pub fn check(
     placeholders: &Placeholders,
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
-    let (ruleset, told) = pack::compile_with(files, placeholders);
+    let (ruleset, mut told) = pack::compile_with(files, placeholders);
+    let texts: Vec<_> = files.iter().map(RuleFile::as_text).collect();
+    told.extend(lint::lint(&ruleset, &texts, placeholders));
     for fault in &told {
         writeln!(out, "{fault}")?;
     }

@@ -97,7 +97,9 @@ fn samples_are_found_played_and_told() {
             (apart.path().join("rules"), Some(&*samples)),
         ] {
             let mut out = Vec::new();
-            let outcome = test(&loaded(&rules), &no_lists(), samples, &mut out).unwrap();
+            let outcome = test(&loaded(&rules), &no_lists(), samples, &mut out)
+                .unwrap()
+                .0;
             let out = text(out);
             assert!(out.contains(said), "{out}");
             assert_eq!(outcome, found, "{out}");
@@ -122,7 +124,9 @@ fn the_numbers_of_events_are_summed() {
     );
     let folder = folder(&[("a.yml", rules), ("a.test.yml", &sample)]);
     let mut out = Vec::new();
-    let found = test(&loaded(folder.path()), &no_lists(), None, &mut out).unwrap();
+    let found = test(&loaded(folder.path()), &no_lists(), None, &mut out)
+        .unwrap()
+        .0;
     assert!(!found, "{}", text(out));
 }
 
@@ -137,7 +141,9 @@ fn samples_are_packets_too() {
     );
     let folder = folder(&[("a.yml", rule), ("a.test.yml", &sample)]);
     let mut out = Vec::new();
-    let found = test(&loaded(folder.path()), &no_lists(), None, &mut out).unwrap();
+    let found = test(&loaded(folder.path()), &no_lists(), None, &mut out)
+        .unwrap()
+        .0;
     assert!(!found, "{}", text(out));
 }
 

@@ -139,6 +139,11 @@ pub fn of_regex(expression: &str, field: Option<FieldId>) -> Option<Vec<Need>> {
     })
 }
 
+/// Whether some text must stand in whatever a regular expression matches.
+pub fn has_text(expression: &str) -> bool {
+    of_regex(expression, None).is_some()
+}
+
 /// Returns texts in lower case of which one must stand in the match.
 fn required(hir: &Hir) -> Option<Vec<Vec<u8>>> {
     match hir.kind() {
