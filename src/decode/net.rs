@@ -6,9 +6,14 @@ pub mod conversation;
 pub mod dialogue;
 pub mod dns;
 pub mod flow;
+pub mod ftp;
 pub mod http;
+pub mod imap;
 pub mod packet;
+pub mod pop;
+pub mod smtp;
 pub mod ssh;
+pub mod telnet;
 pub mod tls;
 
 use std::hash::{BuildHasher, RandomState};

@@ -3,8 +3,13 @@
 
 use crate::decode::DecodeError;
 use crate::decode::net::dialogue::{Guess, Opening, Out, Protocol, Scene, Side, Step};
+use crate::decode::net::ftp::Ftp;
 use crate::decode::net::http::Http;
+use crate::decode::net::imap::Imap;
+use crate::decode::net::pop::Pop;
+use crate::decode::net::smtp::Smtp;
 use crate::decode::net::ssh::Ssh;
+use crate::decode::net::telnet::Telnet;
 use crate::decode::net::tls::Tls;
 use crate::event::Event;
 
@@ -37,6 +42,11 @@ const PROTOCOLS: &[(Judge, Begin)] = &[
     (Http::guess, || Box::new(Http::default())),
     (Tls::guess, || Box::new(Tls::default())),
     (Ssh::guess, || Box::new(Ssh::default())),
+    (Smtp::guess, || Box::new(Smtp::default())),
+    (Ftp::guess, || Box::new(Ftp::default())),
+    (Pop::guess, || Box::new(Pop::default())),
+    (Imap::guess, || Box::new(Imap::default())),
+    (Telnet::guess, || Box::new(Telnet::default())),
 ];
 
 impl Conversation {
