@@ -237,6 +237,9 @@ mod tests {
             500,
             NAMES,
         );
-        assert_eq!(told, ["! malformed FTP line at byte 4096"]);
+        assert_eq!(
+            told,
+            ["network_anomaly/weird", "! malformed FTP line at byte 4096"]
+        );
     }
 }
