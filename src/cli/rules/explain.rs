@@ -175,6 +175,7 @@ pub fn event_of<'a>(alert: &'a Alert, set: &Ruleset) -> Event<'a> {
         product: word(&source.product),
         categories: word(&source.category).into_iter().collect(),
         services: word(&source.service).into_iter().collect(),
+        ..LogSources::default()
     };
     event
 }
