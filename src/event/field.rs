@@ -272,6 +272,8 @@ pub enum Unknown {
 pub struct Fields {
     ids: HashMap<Box<str>, FieldId, BuildHasherDefault<Quick>>,
     names: Vec<Box<str>>,
+    /// Of the names, in order.
+    fingerprint: u64,
     pub unknown: Unknown,
 }
 
@@ -288,12 +290,18 @@ impl Default for Fields {
                 .map(|&(id, name)| (name.into(), id))
                 .collect(),
             names,
+            fingerprint: 0,
             unknown: Unknown::Drop,
         }
     }
 }
 
 impl Fields {
+    /// Differs, but for chance, from that of every other set of names: what was learnt of one set holds for its equals.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
     /// Returns the id of a name that some rule or decoder asked for.
     pub fn get(&self, name: &str) -> Option<FieldId> {
         self.ids.get(name).copied()
@@ -308,6 +316,9 @@ impl Fields {
             return Err(TooManyFields);
         }
         let id = FieldId(u16::try_from(self.names.len()).map_err(|_| TooManyFields)?);
+        let mut hasher = Quick(self.fingerprint);
+        hasher.write(name.as_bytes());
+        self.fingerprint = hasher.finish();
         self.names.push(name.into());
         self.ids.insert(name.into(), id);
         Ok(id)

@@ -2,42 +2,55 @@
 //! nothing: whoever feeds it gives each side's bytes in order, and again what was not used.
 
 use crate::decode::DecodeError;
-use crate::decode::net::dialogue::{Guess, Side, Step};
-use crate::decode::net::http::{Exchange, Http};
-use crate::decode::net::ssh::{self, Ssh};
-use crate::decode::net::tls::{self, Tls};
+use crate::decode::net::dialogue::{Guess, Opening, Out, Protocol, Scene, Side, Step};
+use crate::decode::net::dns::stream::DnsStream;
+use crate::decode::net::ftp::Ftp;
+use crate::decode::net::http::Http;
+use crate::decode::net::imap::Imap;
+use crate::decode::net::pop::Pop;
+use crate::decode::net::smtp::Smtp;
+use crate::decode::net::ssh::Ssh;
+use crate::decode::net::telnet::Telnet;
+use crate::decode::net::tls::Tls;
 use crate::event::Event;
-use crate::event::field;
 use crate::event::field::network;
 
-/// What events are made of besides what was read.
-pub struct Scene<'s> {
-    /// Gives a new event its time, its ends and the products it is of.
-    pub prepare: &'s dyn Fn(&mut Event<'_>),
-    /// Whether this host began: tells who is the web server's side and who the proxy's. `None`: not known.
-    pub initiated: Option<bool>,
-}
-
 /// One connection over TCP.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Conversation {
     state: State,
+    /// The first bytes of each side, while it is not known.
+    openings: [Vec<u8>; 2],
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 enum State {
-    /// Sides that gave bytes which are the beginning of nothing known.
     #[default]
-    Unheard,
-    Strange(Side),
-    Http(Box<Http>),
-    Tls(Box<Tls>),
-    Ssh(Box<Ssh>),
+    Unknown,
+    Known(Box<dyn Protocol>),
     Over,
 }
 
 /// A banner of 512 bytes without a word that is known is of no protocol that is read here.
 const GUESS_BYTES_MAX: usize = 512;
+/// Enough to tell one greeting from another.
+const OPENING_BYTES_MAX: usize = 64;
+
+type Judge = fn(&Opening<'_>) -> Guess;
+type Begin = fn() -> Box<dyn Protocol>;
+
+/// Strictest first.
+const PROTOCOLS: &[(Judge, Begin)] = &[
+    (Http::guess, || Box::new(Http::default())),
+    (Tls::guess, || Box::new(Tls::default())),
+    (Ssh::guess, || Box::new(Ssh::default())),
+    (Smtp::guess, || Box::new(Smtp::default())),
+    (Ftp::guess, || Box::new(Ftp::default())),
+    (Pop::guess, || Box::new(Pop::default())),
+    (Imap::guess, || Box::new(Imap::default())),
+    (Telnet::guess, || Box::new(Telnet::default())),
+    (DnsStream::guess, || Box::new(DnsStream)),
+];
 
 impl Conversation {
     /// Reads what one side sent and was not used before.
@@ -51,159 +64,96 @@ impl Conversation {
         scene: &Scene<'_>,
         emit: &mut dyn FnMut(&Event<'_>),
     ) -> Result<Step, DecodeError> {
-        if let State::Unheard | State::Strange(_) = self.state
-            && let Some(step) = self.recognise(side, bytes)
-        {
-            return Ok(step);
-        }
-        let step = match &mut self.state {
-            State::Unheard | State::Strange(_) | State::Over => Ok(Step::Done),
-            State::Http(http) => http.read(side, bytes, &mut |found| scene.http(found, emit)),
-            State::Tls(tls) => tls.read(side, bytes, &mut |found| scene.tls(&found, emit)),
-            State::Ssh(ssh) => ssh.read(side, bytes, &mut |found| scene.ssh(found, emit)),
-        };
-        match step {
-            Ok(Step::Switch(_)) => self.state = State::Unheard,
-            Ok(Step::Done) => self.state = State::Over,
-            Ok(Step::Used(_) | Step::Skip(_)) => {}
-            Err(_) => {
-                self.finish(scene, emit);
-                self.state = State::Over;
+        let mut used = 0;
+        loop {
+            let rest = bytes.get(used..).unwrap_or_default();
+            if let State::Unknown = self.state
+                && let Some(step) = self.recognise(side, rest)
+            {
+                return Ok(step.after(used));
+            }
+            let State::Known(protocol) = &mut self.state else {
+                return Ok(Step::Done);
+            };
+            match protocol.read(side, rest, &mut Out { scene, emit }) {
+                // What follows is read at once, as whatever it is.
+                Ok(Step::Switch(count)) => {
+                    *self = Self::default();
+                    used += count;
+                    if used >= bytes.len() {
+                        return Ok(Step::Used(used));
+                    }
+                }
+                Ok(Step::Done) => {
+                    self.state = State::Over;
+                    return Ok(Step::Done);
+                }
+                Ok(step) => return Ok(step.after(used)),
+                Err(error) => {
+                    self.finish(scene, emit);
+                    anomaly(error, &mut Out { scene, emit });
+                    return Err(error);
+                }
             }
         }
-        step
     }
 
     /// Tells what waited for more, at the connection's end.
     pub fn finish(&mut self, scene: &Scene<'_>, emit: &mut dyn FnMut(&Event<'_>)) {
-        match &mut self.state {
-            State::Unheard | State::Strange(_) | State::Over => {}
-            State::Http(http) => http.finish(&mut |found| scene.http(found, emit)),
-            State::Tls(tls) => tls.finish(&mut |found| scene.tls(&found, emit)),
-            State::Ssh(ssh) => ssh.finish(&mut |found| scene.ssh(found, emit)),
+        if let State::Known(protocol) = &mut self.state {
+            protocol.finish(&mut Out { scene, emit });
         }
         self.state = State::Over;
     }
 
     /// Returns Zeek's name of the protocol, once it is known.
     pub fn service(&self) -> Option<&'static str> {
-        match self.state {
-            State::Unheard | State::Strange(_) | State::Over => None,
-            State::Http(_) => Some("http"),
-            State::Tls(_) => Some("ssl"),
-            State::Ssh(_) => Some("ssh"),
+        match &self.state {
+            State::Unknown | State::Over => None,
+            State::Known(protocol) => Some(protocol.service()),
         }
     }
 
     /// Takes up the protocol that the bytes begin; a step where they are none's, or too few.
     fn recognise(&mut self, side: Side, bytes: &[u8]) -> Option<Step> {
-        let (mut found, mut perhaps) = (None, false);
-        for (guess, begin) in PROTOCOLS {
-            match guess(side, bytes) {
+        let (own, other) = match (side, &mut self.openings) {
+            (Side::Client, [own, other]) | (Side::Server, [other, own]) => (own, other),
+        };
+        let opening = Opening { side, bytes, other };
+        let mut perhaps = false;
+        for (judge, begin) in PROTOCOLS {
+            match judge(&opening) {
                 Guess::Yes => {
-                    found = Some(begin());
-                    break;
+                    self.state = State::Known(begin());
+                    return None;
                 }
                 Guess::Perhaps => perhaps = true,
                 Guess::No => {}
             }
         }
-        match found {
-            Some(state) => {
-                self.state = state;
-                None
-            }
-            None if perhaps && bytes.len() < GUESS_BYTES_MAX => Some(Step::Used(0)),
-            // The other side may say what it is.
-            None => match self.state {
-                State::Strange(other) if other != side => {
-                    self.state = State::Over;
-                    Some(Step::Done)
-                }
-                _ if bytes.len() >= GUESS_BYTES_MAX => {
-                    self.state = State::Over;
-                    Some(Step::Done)
-                }
-                _ => {
-                    self.state = State::Strange(side);
-                    Some(Step::Used(0))
-                }
-            },
+        *own = bytes.get(..OPENING_BYTES_MAX).unwrap_or(bytes).to_vec();
+        // What begins like nothing known may still be told by the other side.
+        let is_hopeless = !perhaps && !other.is_empty();
+        if is_hopeless || bytes.len() >= GUESS_BYTES_MAX {
+            self.state = State::Over;
+            return Some(Step::Done);
         }
+        Some(Step::Used(0))
     }
 }
 
-type Judge = fn(Side, &[u8]) -> Guess;
-type Begin = fn() -> State;
-
-/// Strictest first.
-const PROTOCOLS: &[(Judge, Begin)] = &[
-    (Http::guess, || State::Http(Box::default())),
-    (Tls::guess, || State::Tls(Box::default())),
-    (Ssh::guess, || State::Ssh(Box::default())),
-];
-
-impl Scene<'_> {
-    fn begin<'r>(&self, categories: &[&'static str], services: &[&'static str]) -> Event<'r> {
-        // No raw: keyword rules have nothing to find in a packet, and no mask could look into its bytes.
-        let mut event = Event::new(b"");
-        (self.prepare)(&mut event);
-        let of = &mut event.logsources;
-        of.categories
-            .extend(categories.iter().map(|&word| word.into()));
-        of.services.extend(services.iter().map(|&word| word.into()));
-        event
-    }
-
-    fn http(&self, exchange: &Exchange, emit: &mut dyn FnMut(&Event<'_>)) {
-        let categories: &[&'static str] = match self.initiated {
-            Some(true) => &["proxy"],
-            Some(false) => &["webserver"],
-            None => &["proxy", "webserver"],
-        };
-        let mut event = self.begin(categories, &["http"]);
-        exchange.set(&mut event);
-        emit(&event);
-    }
-
-    fn tls(&self, found: &tls::Found<'_>, emit: &mut dyn FnMut(&Event<'_>)) {
-        let is_server = |by: Side| by == Side::Server;
-        let event = match *found {
-            tls::Found::Session(session) => {
-                let mut event = self.begin(&["tls"], &["ssl"]);
-                session.set(&mut event);
-                event
-            }
-            tls::Found::Certificate {
-                certificate,
-                session,
-                by,
-                place,
-            } => {
-                let mut event = self.begin(&["certificate"], &["x509"]);
-                certificate.set(&mut event);
-                event.set(network::HOST_CERT, is_server(by) && place == 0);
-                event.set(network::CLIENT_CERT, !is_server(by) && place == 0);
-                let asked = session
-                    .client
-                    .as_ref()
-                    .and_then(|client| client.server_name.as_ref());
-                if let Some(name) = asked.filter(|_| is_server(by) && place == 0) {
-                    event.set(network::SERVER_NAME, &name[..]);
-                    event.set(field::DESTINATION_HOSTNAME, &name[..]);
-                    let is_same =
-                        std::str::from_utf8(name).is_ok_and(|name| certificate.names_host(name));
-                    event.set(network::CERT_MATCHES, is_same);
-                }
-                event
-            }
-        };
-        emit(&event);
-    }
-
-    fn ssh(&self, session: &ssh::Session<'_>, emit: &mut dyn FnMut(&Event<'_>)) {
-        let mut event = self.begin(&["ssh"], &["ssh"]);
-        session.set(&mut event);
-        emit(&event);
-    }
+/// Tells what broke its protocol, by words of a closed set.
+pub fn anomaly(error: DecodeError, out: &mut Out<'_, '_>) {
+    let (how, what) = match error {
+        DecodeError::Foreign { what } => ("foreign", what),
+        DecodeError::Malformed { what, .. } => ("malformed", what),
+        DecodeError::Truncated { what, .. } => ("truncated", what),
+        DecodeError::TooDeep { what, .. } => ("too deep", what),
+    };
+    let mut event = out.event(&["network_anomaly"], &["weird"]);
+    event.set(network::ANOMALY, format!("{how} {what}"));
+    out.emit(&event);
 }
+
+#[cfg(test)]
+pub mod tests;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use crate::decode::DecodeError;
-use crate::decode::net::dialogue::{Guess, Side, Step};
+use crate::decode::net::dialogue::{Guess, Opening, Out, Protocol, Side, Step};
 use crate::decode::net::http::head::{Length, Request, Response};
 use crate::decode::web::access::{Query, set_target};
 use crate::event::Event;
@@ -101,8 +101,9 @@ const METHODS: &[&[u8]] = &[
 
 impl Http {
     /// Judges the first bytes of either side.
-    pub fn guess(side: Side, bytes: &[u8]) -> Guess {
-        match side {
+    pub fn guess(opening: &Opening<'_>) -> Guess {
+        let bytes = opening.bytes;
+        match opening.side {
             Side::Client => METHODS
                 .iter()
                 .fold(Guess::No, |best, method| best.or(Guess::tag(bytes, method))),
@@ -110,11 +111,7 @@ impl Http {
         }
     }
 
-    /// Reads what one side sent.
-    ///
-    /// # Errors
-    /// When it is not HTTP, or its head is endless; what was found before was told.
-    pub fn read(
+    fn feed(
         &mut self,
         side: Side,
         bytes: &[u8],
@@ -181,7 +178,7 @@ impl Http {
     }
 
     /// Tells what has no answer, or no body, at the connection's end.
-    pub fn finish(&mut self, found: &mut dyn FnMut(&Exchange)) {
+    fn end(&mut self, found: &mut dyn FnMut(&Exchange)) {
         self.tell(found);
         for request in self.asked.drain(..) {
             found(&Exchange {
@@ -294,6 +291,25 @@ impl Http {
     }
 }
 
+impl Protocol for Http {
+    fn service(&self) -> &'static str {
+        "http"
+    }
+
+    fn read(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        out: &mut Out<'_, '_>,
+    ) -> Result<Step, DecodeError> {
+        self.feed(side, bytes, &mut |exchange| exchange.tell(out))
+    }
+
+    fn finish(&mut self, out: &mut Out<'_, '_>) {
+        self.end(&mut |exchange| exchange.tell(out));
+    }
+}
+
 enum Head {
     Part(usize, Part),
     Incomplete,
@@ -336,6 +352,17 @@ fn chunk(rest: &[u8]) -> Result<Option<(usize, Part)>, DecodeError> {
 }
 
 impl Exchange {
+    fn tell(&self, out: &mut Out<'_, '_>) {
+        let categories: &[&'static str] = match out.scene.initiated {
+            Some(true) => &["proxy"],
+            Some(false) => &["webserver"],
+            None => &["proxy", "webserver"],
+        };
+        let mut event = out.event(categories, &["http"]);
+        self.set(&mut event);
+        out.emit(&event);
+    }
+
     pub fn set<'r>(&'r self, event: &mut Event<'r>) {
         if let Some(request) = &self.request {
             request.set(event);

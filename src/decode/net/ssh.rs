@@ -2,7 +2,7 @@
 //! with HASSH of each side. Judges no login: what is encrypted says nothing of how it went.
 
 use crate::decode::DecodeError;
-use crate::decode::net::dialogue::{self, Guess, Side, Step};
+use crate::decode::net::dialogue::{self, Guess, Opening, Out, Protocol, Side, Step};
 use crate::decode::net::tls::fingerprint::md5_hex;
 use crate::decode::reader::Reader;
 use crate::event::Event;
@@ -52,15 +52,12 @@ const KEXINIT: u8 = 20;
 
 impl Ssh {
     /// Judges the first bytes of either side.
-    pub fn guess(_: Side, bytes: &[u8]) -> Guess {
-        Guess::tag(bytes, b"SSH-")
+    pub fn guess(opening: &Opening<'_>) -> Guess {
+        Guess::tag(opening.bytes, b"SSH-")
     }
 
     /// Reads up to the offers.
-    ///
-    /// # Errors
-    /// When a line or packet is endless, or its lengths lie.
-    pub fn read(
+    fn feed(
         &mut self,
         side: Side,
         bytes: &[u8],
@@ -111,7 +108,7 @@ impl Ssh {
     }
 
     /// Tells what was seen of a connection that ended before both sides had offered.
-    pub fn finish(&mut self, found: &mut dyn FnMut(&Session<'_>)) {
+    fn end(&mut self, found: &mut dyn FnMut(&Session<'_>)) {
         if !self.told && (self.client.banner.is_some() || self.server.banner.is_some()) {
             self.told = true;
             found(&Session {
@@ -125,8 +122,27 @@ impl Ssh {
         let is_over =
             |half: &Half| half.banner.is_some() && (half.offer.is_some() || !half.is_second());
         if is_over(&self.client) && is_over(&self.server) {
-            self.finish(found);
+            self.end(found);
         }
+    }
+}
+
+impl Protocol for Ssh {
+    fn service(&self) -> &'static str {
+        "ssh"
+    }
+
+    fn read(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        out: &mut Out<'_, '_>,
+    ) -> Result<Step, DecodeError> {
+        self.feed(side, bytes, &mut |session| session.tell(out))
+    }
+
+    fn finish(&mut self, out: &mut Out<'_, '_>) {
+        self.end(&mut |session| session.tell(out));
     }
 }
 
@@ -206,6 +222,12 @@ fn agreed<'o>(client: &'o [u8], server: &[u8]) -> Option<&'o [u8]> {
 }
 
 impl<'s> Session<'s> {
+    fn tell(&self, out: &mut Out<'_, '_>) {
+        let mut event = out.event(&["ssh"], &["ssh"]);
+        self.set(&mut event);
+        out.emit(&event);
+    }
+
     pub fn set<'r>(&self, event: &mut Event<'r>)
     where
         's: 'r,

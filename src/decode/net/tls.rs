@@ -7,7 +7,7 @@ mod name;
 
 use crate::decode::DecodeError;
 use crate::decode::net::certificate::Certificate;
-use crate::decode::net::dialogue::{Guess, Side, Step};
+use crate::decode::net::dialogue::{Guess, Opening, Out, Protocol, Side, Step};
 use crate::decode::net::tls::hello::{ClientHello, ServerHello};
 use crate::decode::reader::Reader;
 use crate::event::Event;
@@ -83,12 +83,13 @@ const TLS_1_3: u16 = 0x0304;
 
 impl Tls {
     /// Judges the first bytes of either side.
-    pub fn guess(side: Side, bytes: &[u8]) -> Guess {
+    pub fn guess(opening: &Opening<'_>) -> Guess {
+        let bytes = opening.bytes;
         let first = Guess::tag(bytes, &[HANDSHAKE, 3]);
         match (first, bytes) {
             (Guess::Yes, [_, _, minor, length @ ..]) if *minor <= 4 => match length {
                 [high, _, kind, ..] => {
-                    let wanted = match side {
+                    let wanted = match opening.side {
                         Side::Client => CLIENT_HELLO,
                         Side::Server => SERVER_HELLO,
                     };
@@ -106,10 +107,7 @@ impl Tls {
     }
 
     /// Reads the records that are whole.
-    ///
-    /// # Errors
-    /// When a record or a message is none of TLS; what was found before was told.
-    pub fn read(
+    fn feed(
         &mut self,
         side: Side,
         bytes: &[u8],
@@ -129,7 +127,7 @@ impl Tls {
     }
 
     /// Tells a handshake that came to no end.
-    pub fn finish(&mut self, found: &mut dyn FnMut(Found<'_>)) {
+    fn end(&mut self, found: &mut dyn FnMut(Found<'_>)) {
         if !self.told && (self.session.client.is_some() || self.session.server.is_some()) {
             self.told = true;
             found(Found::Session(&self.session));
@@ -202,7 +200,7 @@ impl Tls {
         let much = kind == APPLICATION_DATA && self.client.records.max(self.server.records) > 2;
         if (both || much) && !self.told {
             self.session.established = true;
-            self.finish(found);
+            self.end(found);
             self.told = true;
         }
     }
@@ -299,6 +297,62 @@ impl Tls {
             });
         }
         Ok(())
+    }
+}
+
+impl Protocol for Tls {
+    fn service(&self) -> &'static str {
+        "ssl"
+    }
+
+    fn read(
+        &mut self,
+        side: Side,
+        bytes: &[u8],
+        out: &mut Out<'_, '_>,
+    ) -> Result<Step, DecodeError> {
+        self.feed(side, bytes, &mut |found| found.tell(out))
+    }
+
+    fn finish(&mut self, out: &mut Out<'_, '_>) {
+        self.end(&mut |found| found.tell(out));
+    }
+}
+
+impl Found<'_> {
+    fn tell(&self, out: &mut Out<'_, '_>) {
+        let event = match *self {
+            Found::Session(session) => {
+                let mut event = out.event(&["tls"], &["ssl"]);
+                session.set(&mut event);
+                event
+            }
+            Found::Certificate {
+                certificate,
+                session,
+                by,
+                place,
+            } => {
+                let mut event = out.event(&["certificate"], &["x509"]);
+                certificate.set(&mut event);
+                let is_host = by == Side::Server && place == 0;
+                event.set(network::HOST_CERT, is_host);
+                event.set(network::CLIENT_CERT, by == Side::Client && place == 0);
+                let asked = session
+                    .client
+                    .as_ref()
+                    .and_then(|client| client.server_name.as_ref());
+                if let Some(name) = asked.filter(|_| is_host) {
+                    event.set(network::SERVER_NAME, &name[..]);
+                    event.set(field::DESTINATION_HOSTNAME, &name[..]);
+                    let is_same =
+                        std::str::from_utf8(name).is_ok_and(|name| certificate.names_host(name));
+                    event.set(network::CERT_MATCHES, is_same);
+                }
+                event
+            }
+        };
+        out.emit(&event);
     }
 }
 

@@ -21,7 +21,7 @@ fn told(client: &[u8], server: &[u8], piece: usize) -> Vec<Exchange> {
             if kept.is_empty() {
                 continue;
             }
-            match http.read(side, &kept, &mut |exchange| found.push(exchange.clone())) {
+            match http.feed(side, &kept, &mut |exchange| found.push(exchange.clone())) {
                 Ok(Step::Used(used)) => drop(kept.drain(..used)),
                 Ok(Step::Skip(count)) => {
                     kept.clear();
@@ -31,7 +31,7 @@ fn told(client: &[u8], server: &[u8], piece: usize) -> Vec<Exchange> {
             }
         }
     }
-    http.finish(&mut |exchange| found.push(exchange.clone()));
+    http.end(&mut |exchange| found.push(exchange.clone()));
     found
 }
 
@@ -106,12 +106,12 @@ fn a_tunnel_is_another_protocol() {
     let mut on = |_: &Exchange| count += 1;
     let request = b"CONNECT mail.example:443 HTTP/1.1\r\n\r\n";
     assert_eq!(
-        http.read(Side::Client, request, &mut on),
+        http.feed(Side::Client, request, &mut on),
         Ok(Step::Used(request.len()))
     );
     let answer = b"HTTP/1.1 200 Yes\r\n\r\n\x16\x03";
     assert_eq!(
-        http.read(Side::Server, answer, &mut on),
+        http.feed(Side::Server, answer, &mut on),
         Ok(Step::Switch(20))
     );
     assert_eq!(count, 1);
@@ -122,10 +122,10 @@ fn what_is_not_answered_is_told_at_the_end_and_bounded() {
     let requests = b"GET / HTTP/1.1\r\n\r\n".repeat(100);
     let mut http = Http::default();
     let mut count = 0;
-    let step = http.read(Side::Client, &requests, &mut |_| count += 1);
+    let step = http.feed(Side::Client, &requests, &mut |_| count += 1);
     assert_eq!(step, Ok(Step::Used(requests.len())));
     assert_eq!((count, http.asked.len()), (100 - ASKED_MAX, ASKED_MAX));
-    http.finish(&mut |_| count += 1);
+    http.end(&mut |_| count += 1);
     assert_eq!(count, 100);
 }
 
@@ -149,7 +149,7 @@ fn what_lies_is_refused() {
         (Side::Server, b"SSH-2.0-x\r\n\r\n"),
         (Side::Server, b"HTTP/1.1 2x0 OK\r\n\r\n"),
     ] {
-        let step = Http::default().read(side, bytes, &mut |_| ());
+        let step = Http::default().feed(side, bytes, &mut |_| ());
         assert!(
             step.is_err(),
             "{:?}: {step:?}",
@@ -159,7 +159,7 @@ fn what_lies_is_refused() {
     let endless = vec![b'a'; HEAD_BYTES_MAX];
     assert!(
         Http::default()
-            .read(Side::Client, &endless, &mut |_| ())
+            .feed(Side::Client, &endless, &mut |_| ())
             .is_err()
     );
 }
@@ -174,7 +174,15 @@ fn guesses_wait_for_enough() {
         (Side::Server, b"HTT", Guess::Perhaps),
         (Side::Server, b"220 ", Guess::No),
     ] {
-        assert_eq!(Http::guess(side, bytes), guess, "{bytes:?}");
+        assert_eq!(
+            Http::guess(&Opening {
+                side,
+                bytes,
+                other: b""
+            }),
+            guess,
+            "{bytes:?}"
+        );
     }
 }
 

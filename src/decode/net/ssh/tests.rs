@@ -37,13 +37,13 @@ fn told(client: &[u8], server: &[u8], piece: usize, ids: &[FieldId]) -> Vec<Vec<
         let mut kept = Vec::new();
         for part in bytes.chunks(piece) {
             kept.extend_from_slice(part);
-            match ssh.read(side, &kept, &mut on) {
+            match ssh.feed(side, &kept, &mut on) {
                 Ok(Step::Used(used)) => drop(kept.drain(..used)),
                 _ => break,
             }
         }
     }
-    ssh.finish(&mut on);
+    ssh.end(&mut on);
     told
 }
 
@@ -128,7 +128,7 @@ fn what_lies_is_refused() {
         b"SSH-2.0-x\r\n\0\0\0\x02\xff\x14",
         b"SSH-2.0-x\r\n\0\0\0\x08\x04\x14\0\0\0\0\0\0",
     ] {
-        let step = Ssh::default().read(Side::Client, bytes, &mut |_| ());
+        let step = Ssh::default().feed(Side::Client, bytes, &mut |_| ());
         assert!(step.is_err(), "{bytes:?}: {step:?}");
     }
 }

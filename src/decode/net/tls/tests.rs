@@ -84,7 +84,7 @@ impl Seen {
         let mut last = Step::Used(0);
         for part in bytes.chunks(piece) {
             kept.extend_from_slice(part);
-            last = tls.read(side, &kept, &mut |found| match found {
+            last = tls.feed(side, &kept, &mut |found| match found {
                 Found::Session(session) => self.sessions.push(session.clone()),
                 Found::Certificate {
                     certificate, place, ..
@@ -143,7 +143,7 @@ fn a_handshake_of_tls_1_3_is_told_when_both_sides_are_encrypted() {
         ] {
             assert_eq!(texts(session, id), values, "{id:?}");
         }
-        tls.finish(&mut |_| panic!("told twice"));
+        tls.end(&mut |_| panic!("told twice"));
     }
 }
 
@@ -172,7 +172,7 @@ fn certificates_of_tls_1_2_are_read_in_clear() {
     assert!(certificate.is_self_signed);
     assert!(certificate.names_host("db.example") && certificate.names_host("a.web.example"));
     assert!(!certificate.names_host("a.b.web.example") && !certificate.names_host("web.example"));
-    tls.finish(&mut |found| {
+    tls.end(&mut |found| {
         if let Found::Session(session) = found {
             seen.sessions.push(session.clone());
         }
@@ -192,7 +192,7 @@ fn what_lies_is_refused() {
     let hello = client_hello(b"a.example");
     for cut in 1..hello.len() {
         let body = &hello[..cut];
-        let step = Tls::default().read(
+        let step = Tls::default().feed(
             Side::Client,
             &records(CLIENT_HELLO, body, 4000),
             &mut |_| (),
@@ -209,7 +209,7 @@ fn what_lies_is_refused() {
         b"\x16\x02\x01\x00\x01",
         b"\x16\x03\x03\x00\x04\x01\xff\xff\xff",
     ] {
-        let step = Tls::default().read(Side::Client, bytes, &mut |_| ());
+        let step = Tls::default().feed(Side::Client, bytes, &mut |_| ());
         assert!(step.is_err(), "{bytes:?}: {step:?}");
     }
 }
@@ -218,10 +218,10 @@ fn what_lies_is_refused() {
 fn a_message_over_many_records_is_bounded() {
     let mut tls = Tls::default();
     let start = record_of(HANDSHAKE, &[CERTIFICATE, 0, 0xff, 0xff]);
-    tls.read(Side::Server, &start, &mut |_| ()).unwrap();
+    tls.feed(Side::Server, &start, &mut |_| ()).unwrap();
     let part = record_of(HANDSHAKE, &[0; 16_000]);
     for _ in 0..8 {
-        tls.read(Side::Server, &part, &mut |_| ()).unwrap();
+        tls.feed(Side::Server, &part, &mut |_| ()).unwrap();
         assert!(tls.server.message.len() <= MESSAGE_BYTES_MAX);
     }
 }
@@ -237,7 +237,15 @@ fn hellos_are_guessed_by_their_first_bytes() {
         (Side::Client, b"\x15\x03\x01", Guess::No),
         (Side::Client, b"", Guess::Perhaps),
     ] {
-        assert_eq!(Tls::guess(side, bytes), guess, "{bytes:?}");
+        assert_eq!(
+            Tls::guess(&Opening {
+                side,
+                bytes,
+                other: b""
+            }),
+            guess,
+            "{bytes:?}"
+        );
     }
 }
 
