@@ -23,6 +23,7 @@ mod plan;
 mod placeholder;
 pub mod explain;
 pub mod lint;
+mod taxonomy;
 
 use std::collections::HashMap;
 use std::sync::Arc;
