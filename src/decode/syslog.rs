@@ -123,6 +123,7 @@ impl Lines for Syslog {
             Ok(header) => header,
             // Supervisors such as runit keep a daemon's own lines, without a header of syslog's.
             Err(error) => program::bare(text(&record.bytes))
+                .or_else(|| program::own_file(text(&record.bytes)))
                 .map(Header::bare)
                 .ok_or(error)?,
         };
@@ -180,6 +181,9 @@ fn logsources<'r>(header: &Header<'r>, found: &program::Found) -> LogSources<'r>
     let is_auth = found.is_authentication
         || matches!(header.facility, Some("auth" | "authpriv"))
         || program::is_authentication(name);
+    if found.is_firewall {
+        sources.categories.push(Cow::Borrowed("firewall"));
+    }
     if is_auth && name != b"auth" {
         sources.services.push(Cow::Borrowed("auth"));
     }
