@@ -40,7 +40,7 @@ use crate::detect::correlate::Correlator;
 use crate::detect::fold;
 use crate::detect::fold::Folder;
 use crate::detect::mask::Masker;
-use crate::detect::rule::Ruleset;
+use crate::detect::rule::{Placeholders, Ruleset};
 use crate::metrics::AgentMetrics;
 use crate::source;
 use crate::source::{Health, Inflow, Outlet, Resume, Source, Stop};
@@ -74,6 +74,8 @@ pub struct Config {
     pub rules: Vec<PathBuf>,
     /// The rules inside the binary, beside those of `rules`.
     pub builtin_rules: bool,
+    /// Values of the names that rules with `expand` put between `%`.
+    pub placeholders: Placeholders,
     pub sources: source::Config,
     pub fold: fold::Config,
     pub spool: Limits,
@@ -113,6 +115,7 @@ impl Default for Config {
             workers: 0,
             rules: Vec::new(),
             builtin_rules: true,
+            placeholders: Placeholders::new(),
             sources: source::Config::default(),
             fold: fold::Config::default(),
             spool: Limits::default(),
@@ -250,7 +253,10 @@ impl Agent {
             Worker::new(
                 rules.clone(),
                 Arc::clone(&scene),
-                Surroundings { zone: zone.clone() },
+                Surroundings {
+                    processes: Some(Arc::new(pipeline::running)),
+                    ..Surroundings::of(zone.clone())
+                },
                 metrics.clone(),
                 Arc::clone(&failed),
             )

@@ -7,6 +7,8 @@ pub mod syslog;
 pub mod program;
 pub mod web;
 pub mod json;
+pub mod windows;
+pub mod audit;
 pub mod net;
 
 #[cfg(test)]
@@ -14,10 +16,13 @@ mod tests;
 
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::decode::audit::Audit;
+use crate::decode::audit::process::Lookup;
 use crate::decode::json::Json;
 use crate::decode::syslog::Syslog;
 use crate::decode::web::access::Access;
@@ -40,6 +45,8 @@ pub enum Format {
     Json,
     Syslog,
     Access,
+    /// The kernel's audit trail.
+    Audit,
     /// Set by sources that read packets, never by a person.
     #[serde(skip)]
     Packet(LinkType),
@@ -48,7 +55,7 @@ pub enum Format {
 impl Format {
     /// Returns the names that people may write.
     pub fn names() -> &'static [&'static str] {
-        &["auto", "json", "syslog", "access"]
+        &["auto", "json", "syslog", "access", "audit"]
     }
 }
 
@@ -67,6 +74,7 @@ impl FromStr for Format {
             "json" => Ok(Self::Json),
             "syslog" => Ok(Self::Syslog),
             "access" => Ok(Self::Access),
+            "audit" => Ok(Self::Audit),
             _ => Err(UnknownFormat { found: name.into() }),
         }
     }
@@ -102,6 +110,12 @@ pub trait Decoder: Send {
         emit: &mut dyn FnMut(&Event<'_>),
     ) -> Result<(), DecodeError>;
 
+    /// Emits what was held back too long by the reader's clock, and all of it at the end of what can be read
+    /// (`now` is then [`Timestamp::MAX`]).
+    fn flush(&mut self, now: Timestamp, fields: &Fields, emit: &mut dyn FnMut(&Event<'_>)) {
+        let _ = (now, fields, emit);
+    }
+
     /// Returns what would have to be read again after a kill.
     fn held(&self) -> &[Range] {
         &[]
@@ -109,10 +123,28 @@ pub trait Decoder: Send {
 }
 
 /// What a decoder must know of the machine it runs on.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Surroundings {
     /// For times that are written without a zone.
     pub zone: TimeZone,
+    /// Asks the system for a running process; `None` where records are not of this system, or old.
+    pub processes: Option<Lookup>,
+}
+
+impl Surroundings {
+    /// Those of records that say nothing of the machine they are read on.
+    pub fn of(zone: TimeZone) -> Self {
+        Self {
+            zone,
+            processes: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Surroundings").field(&self.zone).finish()
+    }
 }
 
 /// Makes the decoder of one stream.
@@ -122,6 +154,7 @@ pub fn for_format(format: Format, around: &Surroundings) -> Box<dyn Decoder> {
         Format::Json => Box::new(Whole(Json::new(around))),
         Format::Syslog => Box::new(Whole(Syslog::new(around))),
         Format::Access => Box::new(Whole(Access)),
+        Format::Audit => Box::new(Audit::new(around)),
         Format::Packet(link) => net::decoder(link),
     }
 }
@@ -181,7 +214,7 @@ impl Auto {
             Format::Json => Some(&mut self.json),
             Format::Syslog => Some(&mut self.syslog),
             Format::Access => Some(&mut self.access),
-            Format::Auto | Format::Packet(_) => None,
+            Format::Auto | Format::Audit | Format::Packet(_) => None,
         }
     }
 }

@@ -149,6 +149,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let limit = (word.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= limit * 4)
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|&(distance, _)| distance <= limit)
         .min()

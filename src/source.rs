@@ -5,6 +5,10 @@ pub mod health;
 pub mod file;
 pub mod capture;
 pub mod pcap;
+pub mod evtx;
+pub mod netlink;
+pub mod audit;
+pub mod process;
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -257,13 +261,36 @@ pub struct Config {
     pub file: Vec<file::Config>,
     pub capture: Vec<capture::Config>,
     pub pcap: Vec<pcap::Config>,
+    pub audit: Vec<audit::Config>,
+    pub process: Vec<process::Config>,
+}
+
+/// Where auditd writes the trail that the kernel multicasts.
+const AUDIT_LOGS: &str = "/var/log/audit/*";
+
+/// Returns the files to read. One origin is read once: where the kernel's trail is heard, auditd's files are left out.
+fn origins(config: &Config) -> Vec<file::Config> {
+    let mut files = config.file.clone();
+    if !config.audit.is_empty() {
+        for entry in &mut files {
+            entry.exclude.push(AUDIT_LOGS.to_owned());
+        }
+    }
+    files
 }
 
 /// Makes the configured sources: one for all files, one for each other entry.
 pub fn open(config: &Config, metrics: &AgentMetrics) -> Vec<Box<dyn Source>> {
     let mut sources: Vec<Box<dyn Source>> = Vec::new();
-    if !config.file.is_empty() {
-        sources.push(Box::new(file::Files::new(&config.file, metrics)));
+    let files = origins(config);
+    if !files.is_empty() {
+        sources.push(Box::new(file::Files::new(&files, metrics)));
+    }
+    for entry in &config.audit {
+        sources.push(Box::new(audit::Audit::new(entry, metrics)));
+    }
+    for entry in &config.process {
+        sources.push(Box::new(process::Processes::new(entry, metrics)));
     }
     for entry in &config.capture {
         sources.push(Box::new(capture::Capture::new(entry, metrics)));

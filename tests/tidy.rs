@@ -113,7 +113,8 @@ const IMPURE: &[&str] = &[
     "TcpStream",
     "UdpSocket",
     "tokio",
-    "tracing",
+    "tracing::",
+    "use tracing",
     "::now()",
     "std::env",
 ];

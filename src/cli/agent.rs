@@ -198,7 +198,7 @@ pub fn rules(config: &Config) -> anyhow::Result<(Ruleset, Vec<Diagnostic>)> {
         false => Vec::new(),
     };
     files.extend(pack::load(&config.rules)?);
-    let (ruleset, mut faults) = pack::compile(&files);
+    let (ruleset, mut faults) = pack::compile_with(&files, &config.placeholders);
     faults.retain(|fault| fault.weight == Weight::Error);
     Ok((ruleset, faults))
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use rust_embed::RustEmbed;
 
 use crate::cli::alerts::Advice;
-use crate::detect::rule::{RuleText, Ruleset};
+use crate::detect::rule::{Placeholders, RuleText, Ruleset};
 use crate::diagnostic::Diagnostic;
 
 /// rules/**/*.yml
@@ -95,6 +95,10 @@ pub fn ruleset(paths: &[PathBuf]) -> anyhow::Result<(Ruleset, Vec<Diagnostic>)> 
 }
 
 pub fn compile(files: &[RuleFile]) -> (Ruleset, Vec<Diagnostic>) {
+    compile_with(files, &Placeholders::new())
+}
+
+pub fn compile_with(files: &[RuleFile], placeholders: &Placeholders) -> (Ruleset, Vec<Diagnostic>) {
     let texts: Vec<_> = files
         .iter()
         .map(|file| RuleText {
@@ -102,7 +106,7 @@ pub fn compile(files: &[RuleFile]) -> (Ruleset, Vec<Diagnostic>) {
             text: &file.text,
         })
         .collect();
-    Ruleset::compile(&texts)
+    Ruleset::compile_with(&texts, placeholders)
 }
 
 /// Returns what the embedded rules say to do about an alert of a rule.

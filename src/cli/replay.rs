@@ -26,7 +26,7 @@ use crate::detect::{Detection, Scene, Sighting};
 use crate::event::Event;
 use crate::event::field::{Fields, Unknown};
 use crate::record::{FileId, Position, Record, SourceId};
-use crate::source::pcap;
+use crate::source::{evtx, pcap};
 
 /// A line longer than this is judged by its beginning, as the agent does.
 const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -45,7 +45,7 @@ pub struct Replay {
     /// Rule files or folders; without it the rules that canhgac brings
     #[arg(long, value_name = "PATH", num_args = 1..)]
     rules: Vec<PathBuf>,
-    /// auto, json, syslog, access (nginx, Apache) or pcap
+    /// auto, json, syslog, access (nginx, Apache), audit, evtx or pcap
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     format: String,
     /// Write every decoded event instead of alerts
@@ -62,12 +62,11 @@ pub struct Replay {
 /// # Errors
 /// When an input can't be read or stdout is gone.
 pub fn run(args: &Replay) -> anyhow::Result<ExitCode> {
-    let is_pcap = args.format == "pcap";
     let format: Format = match args.format.as_str() {
-        "pcap" | "auto" => Format::Auto,
+        "pcap" | "evtx" | "auto" => Format::Auto,
         named => named.parse().map_err(|_| {
             crate::cli::usage(format!(
-                "unknown format `{named}`; expected auto, json, syslog, access or pcap"
+                "unknown format `{named}`; expected auto, json, syslog, access, audit, evtx or pcap"
             ))
         })?,
     };
@@ -80,10 +79,12 @@ pub fn run(args: &Replay) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let mut is_whole = true;
     for path in files(&args.inputs)? {
-        let outcome = if is_pcap || args.format == "auto" && looks_like_pcap(&path) {
-            player.packets(&path)
-        } else {
-            player.lines(&path, format)
+        let outcome = match args.format.as_str() {
+            "pcap" => player.packets(&path),
+            "evtx" => player.windows_log(&path),
+            "auto" if looks_like_pcap(&path) => player.packets(&path),
+            "auto" if evtx::is_log(&path) => player.windows_log(&path),
+            _ => player.lines(&path, format),
         };
         if let Err(error) = outcome {
             if is_broken_pipe(&error) {
@@ -100,6 +101,7 @@ pub fn run(args: &Replay) -> anyhow::Result<ExitCode> {
             "bytes": player.bytes,
             "seconds": started.elapsed().as_secs_f64(),
             "alerts": player.alerts,
+            "breaks": player.breaks,
             "rules": player.ruleset.rules().count(),
         });
         eprintln!("{figures}");
@@ -119,6 +121,8 @@ struct Player {
     events: u64,
     bytes: u64,
     alerts: u64,
+    /// Places where a log was broken.
+    breaks: u64,
 }
 
 impl Player {
@@ -135,9 +139,7 @@ impl Player {
                 masker: Masker::new(&key),
                 host: crate::agent::report::host_name(),
             },
-            around: Surroundings {
-                zone: jiff::tz::TimeZone::system(),
-            },
+            around: Surroundings::of(jiff::tz::TimeZone::system()),
             scratch: Scratch::default(),
             correlator: Correlator::default(),
             out: BufWriter::new(stdout()),
@@ -145,6 +147,7 @@ impl Player {
             events: 0,
             bytes: 0,
             alerts: 0,
+            breaks: 0,
         })
     }
 
@@ -168,7 +171,7 @@ impl Player {
                 .read_until(b'\n', &mut line)
                 .with_context(|| format!("cannot read {}", path.display()))?;
             if taken == 0 {
-                return Ok(());
+                return self.finish(&source, decoder.as_mut());
             }
             let mut length = taken as u64;
             let cut = line.last() != Some(&b'\n') && line.len() > LINE_BYTES_MAX;
@@ -195,6 +198,45 @@ impl Player {
         }
     }
 
+    /// A break in the log is told; what stands before and after it is judged.
+    fn windows_log(&mut self, path: &Path) -> anyhow::Result<()> {
+        let source = SourceId::new(&format!("replay:{}", path.display()));
+        let mut decoder = decode::for_format(Format::Json, &self.around);
+        let mut breaks = 0_u64;
+        let outcome = evtx::read::<anyhow::Error>(path, |entry| {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    if breaks == 0 {
+                        eprintln!(
+                            "warning: {}: {:#}",
+                            path.display(),
+                            anyhow::Error::from(error)
+                        );
+                    }
+                    breaks += 1;
+                    return Ok(());
+                }
+            };
+            self.bytes += entry.json.len() as u64;
+            let record = Record {
+                position: Position::Counter {
+                    start: 0,
+                    number: entry.number,
+                },
+                read_at: Timestamp::now(),
+                bytes: entry.json,
+                cut: false,
+            };
+            self.judge(&source, &record, decoder.as_mut())
+        });
+        if breaks > 1 {
+            eprintln!("warning: {}: {breaks} breaks in all", path.display());
+        }
+        self.breaks += breaks;
+        outcome.with_context(|| format!("cannot read {}", path.display()))
+    }
+
     fn packets(&mut self, path: &Path) -> anyhow::Result<()> {
         let source = SourceId::new(&format!("replay:{}", path.display()));
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -215,19 +257,46 @@ impl Player {
         Ok(())
     }
 
+    /// Judges what a decoder held back for records that did not come.
+    fn finish(&mut self, source: &SourceId, decoder: &mut dyn Decoder) -> anyhow::Result<()> {
+        let record = Record {
+            position: Position::Counter {
+                start: 0,
+                number: u64::MAX,
+            },
+            read_at: Timestamp::now(),
+            bytes: Bytes::new(),
+            cut: false,
+        };
+        self.judge_with(source, &record, |fields, emit| {
+            decoder.flush(Timestamp::MAX, fields, emit);
+        })
+    }
+
     fn judge(
         &mut self,
         source: &SourceId,
         record: &Record,
         decoder: &mut dyn Decoder,
     ) -> anyhow::Result<()> {
+        self.judge_with(source, record, |fields, emit| {
+            // What no decoder understands is an event all the same; the figure of it is the agent's to keep.
+            let _ = decoder.decode(record, fields, emit);
+        })
+    }
+
+    fn judge_with(
+        &mut self,
+        source: &SourceId,
+        record: &Record,
+        events: impl FnOnce(&Fields, &mut dyn FnMut(&Event<'_>)),
+    ) -> anyhow::Result<()> {
         let mut found: Vec<Detection> = Vec::new();
         let mut shown = Vec::new();
         let mut number = 0;
         let (ruleset, scene, scratch) = (&self.ruleset, &self.scene, &mut self.scratch);
         let shows_events = self.shows_events;
-        // What no decoder understands is an event all the same; the figure of it is the agent's to keep.
-        let _ = decoder.decode(record, ruleset.fields(), &mut |event| {
+        events(ruleset.fields(), &mut |event| {
             if shows_events {
                 shown.push(event_json(event, ruleset.fields(), source, record));
             } else {

@@ -15,8 +15,8 @@ use serde::de::{
 };
 use smallvec::SmallVec;
 
-use crate::decode::{DecodeError, Lines, Surroundings, mark, text, time};
-use crate::event::field::{self, Fields, Unknown};
+use crate::decode::{DecodeError, Lines, Surroundings, mark, text, time, windows};
+use crate::event::field::{self, FieldId, Fields, Unknown};
 use crate::event::logsource::LogSources;
 use crate::event::{EVENT_FIELDS_MAX, Event, Value};
 use crate::record::Record;
@@ -42,6 +42,9 @@ const TIME_KEYS: [&str; 12] = [
     "_time",
     "__REALTIME_TIMESTAMP",
 ];
+
+/// The rank of `TimeCreated` among them.
+const TIME_CREATED: usize = 5;
 
 /// Reads one stream of JSON records.
 pub struct Json {
@@ -161,6 +164,9 @@ impl<'r> Shape<'_, 'r> {
             self.event.set(field::DECODE_MARKS, "cut");
         }
         self.event.logsources = std::mem::take(&mut self.logsources);
+        if self.event.logsources == LogSources::default() {
+            windows::know(self.event, self.fields);
+        }
     }
 
     fn set(&mut self, value: Value<'r>, depth: usize) {
@@ -170,34 +176,55 @@ impl<'r> Shape<'_, 'r> {
         if self.path.len() > NAME_BYTES_MAX {
             return;
         }
-        match self.fields.get(self.path) {
-            Some(id) => {
-                let Some(room) = self.room.checked_sub(1) else {
-                    self.is_full = true;
-                    return;
-                };
-                self.room = room;
-                self.event.set(id, value);
-            }
+        let path = std::mem::take(self.path);
+        self.set_at(&path, value);
+        *self.path = path;
+    }
+
+    fn set_at(&mut self, path: &str, value: Value<'r>) {
+        let windows = windows::name(path);
+        if windows.as_deref() == Some("TimeCreated") {
+            self.consider(TIME_CREATED, &value, &TimeZone::UTC);
+        }
+        // NXLog's name for the provider, and one of Defender's own fields.
+        if path == "SourceName" && self.fields.get("Provider_Name").is_some() {
+            self.set_at("Provider_Name", value.clone());
+        }
+        let name = windows.unwrap_or(Cow::Borrowed(path));
+        match self.fields.get(path).or_else(|| self.fields.get(&name)) {
+            Some(id) => self.keep(id, value),
             None if self.fields.unknown == Unknown::Keep => {
-                self.event.set_other(Cow::Owned(self.path.clone()), value);
+                self.event.set_other(Cow::Owned(name.into_owned()), value);
             }
             None => {}
         }
+    }
+
+    fn keep(&mut self, id: FieldId, value: Value<'r>) {
+        let Some(room) = self.room.checked_sub(1) else {
+            self.is_full = true;
+            return;
+        };
+        self.room = room;
+        self.event.set(id, value);
     }
 
     fn consider_time(&mut self, value: &Value<'_>) {
         let Some(rank) = TIME_KEYS.iter().position(|key| key == self.path) else {
             return;
         };
-        if self.time.is_some_and(|(best, _)| best <= rank) {
-            return;
-        }
         // Sysmon's is UTC by name; a time without a zone elsewhere is the machine's.
         let zone = match self.path.as_str() {
             "UtcTime" => &TimeZone::UTC,
             _ => self.zone,
         };
+        self.consider(rank, value, zone);
+    }
+
+    fn consider(&mut self, rank: usize, value: &Value<'_>, zone: &TimeZone) {
+        if self.time.is_some_and(|(best, _)| best <= rank) {
+            return;
+        }
         let stamp = match value {
             Value::Int(number) => time::epoch(*number),
             Value::Text(text) => time::any(text, zone).or_else(|| fractional_epoch(text)),

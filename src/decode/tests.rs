@@ -46,9 +46,7 @@ pub fn record(line: impl AsRef<[u8]>) -> Record {
 }
 
 pub fn around() -> Surroundings {
-    Surroundings {
-        zone: TimeZone::UTC,
-    }
+    Surroundings::of(TimeZone::UTC)
 }
 
 /// An event, with nothing borrowed.
@@ -205,7 +203,7 @@ fn formats_are_named_in_lower_case() {
     let error = "xml".parse::<Format>().unwrap_err().to_string();
     assert_eq!(
         error,
-        "unknown format `xml`, expected one of auto, json, syslog, access"
+        "unknown format `xml`, expected one of auto, json, syslog, access, audit"
     );
     assert!(serde_yaml::from_str::<Format>("packet").is_err());
 }

@@ -16,6 +16,11 @@ mod correlation;
 mod route;
 mod layout;
 mod matcher;
+mod frequency;
+mod need;
+mod index;
+mod plan;
+mod placeholder;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,9 +34,12 @@ use crate::detect::rule::locate::Fault;
 use crate::detect::rule::locate::Spot;
 use crate::detect::rule::matcher::Expr;
 
+use crate::detect::rule::need::Need;
+use crate::detect::rule::plan::Candidates;
+use crate::detect::rule::plan::Plans;
+use crate::detect::rule::plan::Shelf;
 use crate::detect::rule::read::Body;
 use crate::detect::rule::read::Document;
-use crate::detect::rule::route::Plans;
 use crate::detect::rule::route::Routes;
 use crate::diagnostic::Diagnostic;
 use crate::event::Event;
@@ -45,6 +53,7 @@ pub use crate::detect::rule::correlation::Comparison;
 pub use crate::detect::rule::correlation::Correlation;
 pub use crate::detect::rule::correlation::Counted;
 pub use crate::detect::rule::correlation::Presence;
+pub use crate::detect::rule::placeholder::Placeholders;
 
 /// A rule's place in its set. Means nothing in another set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,8 +107,8 @@ pub struct Rule {
 enum Compiled {
     Detection {
         condition: Expr,
-        /// Without all of these the condition can't hold.
-        required: Box<[FieldId]>,
+        /// One of these must be met; `None`: the rule is asked of every event.
+        needs: Option<Box<[Need]>>,
     },
     Correlation(Box<Correlation>),
 }
@@ -124,6 +133,8 @@ pub struct Ruleset {
     /// Fields that some condition asks for.
     asked: FieldSet,
     digest: String,
+    /// Shared by all workers.
+    plans: Shelf,
     /// Tells a scratch that it was used with another set.
     stamp: Arc<()>,
 }
@@ -133,18 +144,32 @@ pub struct Ruleset {
 pub struct Scratch {
     layout: Layout,
     plans: Plans,
+    candidates: Candidates,
     stamp: Option<Arc<()>>,
 }
 
 impl Ruleset {
     /// Compiles what can be compiled. A broken rule is told and left out, the others stay.
     pub fn compile(texts: &[RuleText<'_>]) -> (Self, Vec<Diagnostic>) {
+        Self::compile_with(texts, &Placeholders::new())
+    }
+
+    /// The same, with the site's lists for `expand`. With other lists a rule is another rule.
+    pub fn compile_with(
+        texts: &[RuleText<'_>],
+        placeholders: &Placeholders,
+    ) -> (Self, Vec<Diagnostic>) {
         let mut told = Vec::new();
         let mut set = Self::default();
         let mut filters = Vec::new();
         let mut correlations = Vec::new();
         for text in texts {
-            for document in read::read(text, &mut told) {
+            for mut document in read::read(text, &mut told) {
+                if let Body::Rule(rule) = &mut document.body
+                    && placeholder::expand(&mut rule.detection, placeholders)
+                {
+                    document.digested.push_str(&format!("{placeholders:?}"));
+                }
                 match &document.body {
                     Body::Rule(_) => set.add_detection(&document, &mut told),
                     Body::Filter(_) => filters.push(document),
@@ -173,20 +198,17 @@ impl Ruleset {
             scratch.plans.clear();
             scratch.stamp = Some(Arc::clone(&self.stamp));
         }
-        let plan = scratch.plans.of(&self.routes, &event.logsources);
+        let plan = scratch.plans.of(self, &event.logsources);
         if plan.is_empty() {
             return;
         }
         scratch.layout.load(event, &self.asked);
-        for &index in &*plan {
+        let layout = &mut scratch.layout;
+        for &index in scratch.candidates.of(&plan, event, layout) {
             let index = RuleIndex(index);
             let rule = self.rule(index);
-            if let Compiled::Detection {
-                condition,
-                required,
-            } = &rule.body
-                && required.iter().all(|field| event.has(*field))
-                && condition.holds(event, &mut scratch.layout)
+            if let Compiled::Detection { condition, .. } = &rule.body
+                && condition.holds(event, layout)
             {
                 on(index, rule);
             }
@@ -286,7 +308,7 @@ impl Ruleset {
             references: sigma.references.clone(),
             false_positives: sigma.falsepositives.clone(),
             body: Compiled::Detection {
-                required: condition.required().into(),
+                needs: need::of(&condition, &self.fields).map(|needs| needs.any.into()),
                 condition,
             },
             ..self.custom(
@@ -346,7 +368,7 @@ impl Ruleset {
             feeds: Box::default(),
             body: Compiled::Detection {
                 condition: Expr::Any(Box::default()),
-                required: Box::default(),
+                needs: None,
             },
         })
     }

@@ -12,3 +12,5 @@ mod service;
 mod demo;
 mod dashboards;
 mod corpora;
+mod replay;
+mod audit;

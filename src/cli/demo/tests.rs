@@ -130,9 +130,7 @@ fn every_line_has_the_times_and_the_host_of_now() {
 #[test]
 fn every_line_is_understood_by_the_decoders() {
     let now = "2026-11-22T14:12:01Z".parse().unwrap();
-    let around = Surroundings {
-        zone: TimeZone::UTC,
-    };
+    let around = Surroundings::of(TimeZone::UTC);
     let mut sources = BTreeSet::new();
     for (file, log) in lines(now, "may-chu-1") {
         let mut decoder = for_format(Format::Auto, &around);

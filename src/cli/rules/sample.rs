@@ -208,9 +208,7 @@ impl<'r> Player<'r> {
                 masker: Masker::new(&[2; 32]),
                 host: "sample".to_owned(),
             },
-            around: Surroundings {
-                zone: TimeZone::UTC,
-            },
+            around: Surroundings::of(TimeZone::UTC),
             scratch: Scratch::default(),
             correlator: Correlator::new(Limits::default()),
             source: SourceId::new("file:sample"),

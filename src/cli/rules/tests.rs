@@ -148,7 +148,8 @@ fn a_list_shows_each_rule_in_three_ways() {
             Output::Json,
             r#""logsource":{"product":"linux","service":"sshd"}"#,
         ),
-        (Output::Json, r#""kind":"detection","level":"low""#),
+        (Output::Json, r#""kind":"detection""#),
+        (Output::Json, r#""level":"low""#),
         (
             Output::Csv,
             r#""low","'=x\u{1b}[2J","linux sshd","detection""#,

@@ -99,7 +99,9 @@ pub fn head(document: &Mapping) -> Result<Vec<Fault>, Fault> {
             .at(Spot::key(&["sigma-version"]))
             .hint("this engine reads Sigma 2; newer constructs would be misread"));
     }
-    let misspelt = document.keys().filter_map(Value::as_str).filter_map(|key| {
+    let keys = document.keys().filter_map(Value::as_str);
+    let unknown = keys.filter(|key| !HEAD_KEYS.contains(key));
+    let misspelt = unknown.filter_map(|key| {
         let near = nearest(key, HEAD_KEYS.iter().copied())?;
         (near != key).then(|| {
             Fault::warning(format!("unknown key `{key}`"))

@@ -22,10 +22,7 @@ pub fn compile(text: &str, flags: Flags) -> Result<Regex, Fault> {
         let message = format!("a regular expression with {construct}");
         return Err(Fault::new(message).hint(instead));
     }
-    RegexBuilder::new(text)
-        .case_insensitive(flags.ignores_case)
-        .multi_line(flags.is_multiline)
-        .dot_matches_new_line(flags.dot_takes_all)
+    RegexBuilder::new(&flagged(text, flags))
         .size_limit(REGEX_BYTES_MAX)
         .nest_limit(REGEX_DEPTH_MAX)
         .build()
@@ -42,6 +39,23 @@ pub fn compile(text: &str, flags: Flags) -> Result<Regex, Fault> {
                 Fault::new(format!("a regular expression that can't be read: {said}"))
             }
         })
+}
+
+/// Returns the expression with its flags written out, so that whoever reads it knows them.
+fn flagged(text: &str, flags: Flags) -> String {
+    let letters: String = [
+        (flags.ignores_case, 'i'),
+        (flags.is_multiline, 'm'),
+        (flags.dot_takes_all, 's'),
+    ]
+    .into_iter()
+    .filter_map(|(is_set, letter)| is_set.then_some(letter))
+    .collect();
+    if letters.is_empty() {
+        text.to_owned()
+    } else {
+        format!("(?{letters}){text}")
+    }
 }
 
 /// Returns what a linear-time engine can't do, and what to write instead.

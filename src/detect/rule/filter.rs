@@ -96,16 +96,12 @@ fn covers(filter: &FilterRule, rule: &Rule) -> bool {
 }
 
 fn join(rule: &mut Rule, filter: &Arc<Expr>, text: &str) {
-    let Compiled::Detection {
-        condition,
-        required,
-    } = &mut rule.body
-    else {
+    // What the rule needs, it needs with the exception too.
+    let Compiled::Detection { condition, .. } = &mut rule.body else {
         return;
     };
     let own = std::mem::replace(condition, Expr::Any(Box::default()));
     *condition = Expr::all(vec![own, Expr::Shared(Arc::clone(filter))]);
-    *required = condition.required().into();
     let reference = Arc::make_mut(&mut rule.reference);
     // Another condition is another rule: windows begin anew.
     reference.digest = digest_of(&[reference.digest.as_bytes(), text.as_bytes()]);

@@ -95,7 +95,24 @@ impl Default for Layout {
     }
 }
 
+impl Slot {
+    pub fn field(&self) -> FieldId {
+        self.field
+    }
+}
+
 impl Layout {
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Returns the record in lower case, as captured and, where they differ, with JSON's escapes undone.
+    pub fn record(&mut self, event: &Event<'_>) -> impl Iterator<Item = &[u8]> {
+        self.record.make(event.raw);
+        let plain = Some(&*self.record.plain_folded).filter(|plain| !plain.is_empty());
+        std::iter::once(&*self.record.folded).chain(plain)
+    }
+
     /// Lays out the values of the fields that some rule asks for.
     pub fn load(&mut self, event: &Event<'_>, asked: &FieldSet) {
         self.generation += 1;

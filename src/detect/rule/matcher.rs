@@ -192,31 +192,6 @@ impl Expr {
         }
     }
 
-    /// Adds fields without which the condition can't hold. May leave some out, never adds a wrong one.
-    pub fn required(&self) -> Vec<FieldId> {
-        match self {
-            Self::All(parts) => {
-                let mut all: Vec<_> = parts.iter().flat_map(Self::required).collect();
-                all.sort_unstable();
-                all.dedup();
-                all
-            }
-            Self::Any(parts) => {
-                let mut each = parts.iter().map(Self::required);
-                let Some(mut common) = each.next() else {
-                    return Vec::new();
-                };
-                for required in each {
-                    common.retain(|field| required.contains(field));
-                }
-                common
-            }
-            Self::Not(_) | Self::AtLeast(..) => Vec::new(),
-            Self::Shared(part) => part.required(),
-            Self::Test(test) => test.required(),
-        }
-    }
-
     /// Adds every field that is asked for.
     pub fn fields(&self, asked: &mut FieldSet) {
         match self {
@@ -315,13 +290,6 @@ impl Test {
             | Self::Absent(field) => vec![*field],
             Self::Reference { field, other, .. } => vec![*field, *other],
             Self::Keyword { .. } | Self::KeywordRegex(_) => Vec::new(),
-        }
-    }
-
-    fn required(&self) -> Vec<FieldId> {
-        match self {
-            Self::Absent(_) => Vec::new(),
-            _ => self.fields(),
         }
     }
 }

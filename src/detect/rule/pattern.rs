@@ -5,6 +5,8 @@ use aho_corasick::AhoCorasick;
 use aho_corasick::AhoCorasickKind;
 use memchr::memmem::Finder;
 
+use crate::detect::rule::need::Place;
+
 /// The dashes that `windash` takes for one another: `-`, `/`, en dash, em dash, horizontal bar.
 pub const DASHES: [&str; 5] = ["-", "/", "\u{2013}", "\u{2014}", "\u{2015}"];
 
@@ -35,7 +37,20 @@ pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
         return;
     }
     for chunk in text.utf8_chunks() {
-        for c in chunk.valid().chars() {
+        let mut rest = chunk.valid();
+        while let Some(c) = rest.chars().next() {
+            if c.is_ascii() {
+                let plain = rest.bytes().take_while(u8::is_ascii).count();
+                let (plain, behind) = rest.split_at(plain);
+                let from = out.len();
+                out.extend_from_slice(plain.as_bytes());
+                if let Some(added) = out.get_mut(from..) {
+                    added.make_ascii_lowercase();
+                }
+                rest = behind;
+                continue;
+            }
+            rest = rest.get(c.len_utf8()..).unwrap_or_default();
             let mut lower = c.to_lowercase();
             let c = match (lower.next(), lower.next()) {
                 (Some(one), None) => one,
@@ -60,8 +75,10 @@ pub struct Patterns {
     equal: Box<[Box<[u8]>]>,
     starts: Box<[Box<[u8]>]>,
     ends: Box<[Box<[u8]>]>,
-    inner: Box<[Finder<'static>]>,
-    /// Instead of `inner` when there are many.
+    inner: Box<[Box<[u8]>]>,
+    /// For `inner`, when they are few.
+    finders: Box<[Finder<'static>]>,
+    /// For `inner`, when they are many.
     together: Option<AhoCorasick>,
     globs: Box<[Glob]>,
     anything: bool,
@@ -92,17 +109,14 @@ impl Patterns {
                     .ok()
             })
             .flatten();
-        if together.is_some() {
-            inner.clear();
-        }
+        let few = if together.is_some() { &[][..] } else { &inner };
+        let finders = few.iter().map(|text| Finder::new(text).into_owned());
         Self {
+            finders: finders.collect(),
             equal: equal.into(),
             starts: starts.into(),
             ends: ends.into(),
-            inner: inner
-                .iter()
-                .map(|text| Finder::new(text).into_owned())
-                .collect(),
+            inner: inner.into_iter().map(Vec::into_boxed_slice).collect(),
             together,
             globs: globs.into(),
             anything,
@@ -117,14 +131,42 @@ impl Patterns {
                 .is_ok()
             || self.ends.iter().any(|end| text.ends_with(end))
             || self.starts.iter().any(|start| text.starts_with(start))
-            || self.inner.iter().any(|finder| finder.find(text).is_some())
+            || self
+                .finders
+                .iter()
+                .any(|finder| finder.find(text).is_some())
             || self.together.as_ref().is_some_and(|all| all.is_match(text))
             || self.globs.iter().any(|glob| glob.holds(text))
     }
 
+    /// Returns texts in lower case of which one must stand where it says; `None` when nothing need stand anywhere.
+    /// A glob's text may be empty.
+    pub fn needed(&self) -> Option<Vec<(Place, Vec<u8>)>> {
+        if self.anything {
+            return None;
+        }
+        let placed = |texts: &[Box<[u8]>], place: Place| -> Vec<(Place, Vec<u8>)> {
+            texts.iter().map(|text| (place, fold(text))).collect()
+        };
+        let globs = self.globs.iter().map(|glob| {
+            let text = glob.needed.as_ref().map(Finder::needle);
+            (Place::Anywhere, fold(text.unwrap_or_default()))
+        });
+        let mut texts = placed(&self.equal, Place::Whole);
+        texts.extend(placed(&self.starts, Place::Start));
+        texts.extend(placed(&self.ends, Place::End));
+        texts.extend(placed(&self.inner, Place::Anywhere));
+        texts.extend(globs);
+        // Bytes that are no text may become other letters beside their neighbours.
+        let are_texts = texts
+            .iter()
+            .all(|(_, text)| std::str::from_utf8(text).is_ok());
+        are_texts.then_some(texts)
+    }
+
     /// Returns a rough price for ordering: what is cheap is asked first.
     pub fn cost(&self) -> u32 {
-        let searched = self.inner.len() + self.globs.len() * 4;
+        let searched = self.finders.len() + self.globs.len() * 4;
         let searched = searched + if self.together.is_some() { 6 } else { 0 };
         let compared = self.equal.len().min(4) + self.starts.len() + self.ends.len();
         u32::try_from(compared + searched * 4).unwrap_or(u32::MAX)
@@ -354,6 +396,7 @@ mod tests {
             (&b"ABC"[..], &b"abc"[..]),
             ("ĐÃ".as_bytes(), "đã".as_bytes()),
             ("İ".as_bytes(), "İ".as_bytes()),
+            ("aÉBÉÉc\u{212a}D".as_bytes(), "aébééckd".as_bytes()),
             (b"A\xffB\xc3", b"a\xffb\xc3"),
         ] {
             assert_eq!(fold(text), folded);

@@ -2,16 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::DefaultHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
-use std::sync::Arc;
 
 use crate::event::logsource::LogSource;
 use crate::event::logsource::LogSources;
-
-/// Kinds of events remembered; hostile input can name any log source, so the table starts anew beyond it.
-const PLANS_MAX: usize = 512;
 
 /// Rules by the log source they ask for.
 #[derive(Debug, Default)]
@@ -23,7 +16,7 @@ impl Routes {
     }
 
     /// Returns the rules that accept an event of these log sources, each once, in order.
-    fn plan(&self, event: &LogSources<'_>) -> Arc<[u32]> {
+    pub fn rules(&self, event: &LogSources<'_>) -> Vec<u32> {
         let products = words(event.product.as_slice());
         let categories = words(&event.categories);
         let services = words(&event.services);
@@ -42,7 +35,7 @@ impl Routes {
         }
         rules.sort_unstable();
         rules.dedup();
-        rules.into()
+        rules
     }
 }
 
@@ -51,54 +44,6 @@ fn words(of_event: &[Cow<'_, str>]) -> Vec<Option<String>> {
     let mut words = vec![None];
     words.extend(of_event.iter().map(|word| Some(word.to_string())));
     words
-}
-
-/// Plans already made, by log source. Belongs to one ruleset.
-#[derive(Debug, Default)]
-pub struct Plans(HashMap<u64, Vec<Known>>);
-
-/// A kind of event, and the rules that it meets.
-type Known = (LogSources<'static>, Arc<[u32]>);
-
-impl Plans {
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    pub fn of(&mut self, routes: &Routes, event: &LogSources<'_>) -> Arc<[u32]> {
-        let mut hasher = DefaultHasher::new();
-        event.hash(&mut hasher);
-        let key = hasher.finish();
-        let known = self.0.get(&key).into_iter().flatten();
-        for (logsources, plan) in known {
-            if is_same(logsources, event) {
-                return Arc::clone(plan);
-            }
-        }
-        if self.0.len() >= PLANS_MAX {
-            self.0.clear();
-        }
-        let plan = routes.plan(event);
-        let kept = (owned(event), Arc::clone(&plan));
-        self.0.entry(key).or_default().push(kept);
-        plan
-    }
-}
-
-/// Equality of two lifetimes, which the derived one does not allow.
-fn is_same(a: &LogSources<'_>, b: &LogSources<'_>) -> bool {
-    a.product.as_deref() == b.product.as_deref()
-        && a.categories.iter().eq(b.categories.iter())
-        && a.services.iter().eq(b.services.iter())
-}
-
-fn owned(event: &LogSources<'_>) -> LogSources<'static> {
-    let own = |word: &Cow<'_, str>| Cow::Owned(word.to_string());
-    LogSources {
-        product: event.product.as_ref().map(own),
-        categories: event.categories.iter().map(own).collect(),
-        services: event.services.iter().map(own).collect(),
-    }
 }
 
 #[cfg(test)]
@@ -130,7 +75,6 @@ mod tests {
         for (at, logsource) in asked.iter().enumerate() {
             routes.add(logsource, u32::try_from(at).unwrap());
         }
-        let mut plans = Plans::default();
         for event in [
             LogSources::of(Some("linux"), &[], &["sshd", "auth"]),
             LogSources::of(Some("linux"), &["process_creation", "webserver"], &["sshd"]),
@@ -143,22 +87,7 @@ mod tests {
                 .filter(|(_, logsource)| logsource.accepts(&event))
                 .map(|(at, _)| at)
                 .collect();
-            assert_eq!(*plans.of(&routes, &event), accepted, "{event:?}");
-            assert_eq!(*plans.of(&routes, &event), accepted, "again: {event:?}");
-        }
-        assert_eq!(plans.0.len(), 5);
-    }
-
-    #[test]
-    fn the_table_of_plans_is_bounded() {
-        let mut plans = Plans::default();
-        for n in 0..PLANS_MAX * 2 {
-            let event = LogSources {
-                product: Some(format!("p{n}").into()),
-                ..LogSources::default()
-            };
-            plans.of(&Routes::default(), &event);
-            assert!(plans.0.len() <= PLANS_MAX);
+            assert_eq!(routes.rules(&event), accepted, "{event:?}");
         }
     }
 }

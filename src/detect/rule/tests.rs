@@ -10,6 +10,7 @@ use crate::event::Value;
 use crate::event::logsource::LogSources;
 
 mod corpora;
+mod frequencies;
 mod naive;
 
 /// Returns a flat JSON object as an event: arrays repeat the field, nested names are joined by dots, null is absent.
@@ -568,7 +569,7 @@ const FAULTS: &[Told] = &[
         "s:\n  f|expand: '%admins%'\ncondition: s",
         "no list for the placeholder `%admins%`",
         (7, 18),
-        "write the values of this place into the rule, without `expand`",
+        "give its values in the configuration, `placeholders: {admins: [...]}`, or write them into the rule, without `expand`",
     ),
     ("s: []\ncondition: s", "`s` is empty", (6, 5), ""),
     ("s: {f: []}\ncondition: s", "`f` has no value", (6, 9), ""),

@@ -309,7 +309,9 @@ impl Line<'_> {
                 return Err(
                     Fault::new(format!("no list for the placeholder `%{name}%`"))
                         .at(self.spot.clone().then(&format!("%{name}%")))
-                        .hint("write the values of this place into the rule, without `expand`"),
+                        .hint(format!(
+                            "give its values in the configuration, `placeholders: {{{name}: [...]}}`, or write them into the rule, without `expand`"
+                        )),
                 );
             }
         }

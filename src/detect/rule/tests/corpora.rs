@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::*;
 
 /// `../shared/corpora` beside the repository, or where `CANHGAC_CORPORA` says.
-fn corpora() -> Option<PathBuf> {
+pub fn corpora() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora");
     let found = [
         std::env::var_os("CANHGAC_CORPORA").map(PathBuf::from),
@@ -47,7 +47,7 @@ fn rule_files(folder: &Path, files: &mut Vec<(String, String)>) {
     }
 }
 
-fn all_rules(corpora: &Path) -> (Ruleset, Vec<Diagnostic>, usize) {
+pub fn all_rules(corpora: &Path) -> (Ruleset, Vec<Diagnostic>, usize) {
     let mut files = Vec::new();
     rule_files(&corpora.join("sigma/rules"), &mut files);
     let texts: Vec<_> = files
@@ -65,7 +65,7 @@ fn all_rules(corpora: &Path) -> (Ruleset, Vec<Diagnostic>, usize) {
     (set, told, files.len())
 }
 
-fn lines(path: &Path) -> Vec<Json> {
+pub fn lines(path: &Path) -> Vec<Json> {
     let text = fs::read_to_string(path).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -83,6 +83,10 @@ fn hits<'s>(set: &'s Ruleset, scratch: &mut Scratch, case: &Json) -> Vec<&'s str
     let mut hits = Vec::new();
     set.matches(&event, scratch, |_, rule| hits.push(rule.id.as_str()));
     hits
+}
+
+pub fn logsources_of(json: &Json) -> crate::event::logsource::LogSources<'_> {
+    logsources(json)
 }
 
 #[test]
@@ -118,6 +122,42 @@ fn every_public_rule_loads_or_says_why_not() {
             .all(|reason| *reason == "expand without a list"),
         "{reasons:?}"
     );
+}
+
+#[test]
+fn every_public_rule_loads_once_the_lists_are_given() {
+    let Some(corpora) = corpora() else { return };
+    let mut files = Vec::new();
+    rule_files(&corpora.join("sigma/rules"), &mut files);
+    let texts: Vec<_> = files
+        .iter()
+        .map(|(file, text)| RuleText { file, text })
+        .collect();
+    let names = files.iter().flat_map(|(_, text)| {
+        let marked = text.split('%').skip(1).step_by(2);
+        marked.filter(|name| {
+            !name.is_empty()
+                && name
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || "_-".contains(c))
+        })
+    });
+    let lists: Placeholders = names
+        .map(|name| (name.to_owned(), vec!["10.0.0.1".to_owned()]))
+        .collect();
+    let (set, told) = Ruleset::compile_with(&texts, &lists);
+    let refused: Vec<_> = told
+        .iter()
+        .filter(|told| told.weight == Weight::Error)
+        .map(|told| format!("{}: {}", told.file, told.message))
+        .collect();
+    eprintln!(
+        "{} of {} public rules load with {} lists",
+        set.len(),
+        files.len(),
+        lists.len()
+    );
+    assert_eq!(set.len(), files.len(), "{refused:#?}");
 }
 
 #[test]
