@@ -1,20 +1,23 @@
 //! JSON, one object a record, of any shape: nested keys are joined with points, an array repeats its field, and a key
 //! that stands twice is an array too. `_ls: {product, category, service}` names the log source.
 //!
-//! Streams over the record, so nothing is built that no rule asks for: a name is looked up once, text without escapes
-//! is borrowed. A record's size is bounded by its source. Events that name their log source in another way (Windows'
-//! `Channel`) get it in `Shape::finish`.
+//! Read in one pass without a tree. What a key stands for is known from the records before, values without escapes are
+//! borrowed, and the others are put into one buffer: a record costs no allocation. Its size is bounded by its source.
+//! Events that name their log source in another way (Windows' `Channel`) get it from `windows::know`.
+
+mod name;
+mod scan;
 
 use std::borrow::Cow;
-use std::fmt;
+use std::io::Write as _;
+use std::ops::Range;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
 use smallvec::SmallVec;
 
+use crate::decode::json::name::{Known, Names};
+use crate::decode::json::scan::{Broken, Quoted, Scan, Token, unescape};
 use crate::decode::{DecodeError, Lines, Surroundings, mark, text, time, windows};
 use crate::event::field::{self, FieldId, Fields, Unknown};
 use crate::event::logsource::LogSources;
@@ -27,78 +30,86 @@ pub const DEPTH_MAX: usize = 64;
 /// Longer joined names are dropped: no rule asks for one, and to look each up would cost the square of a record's size.
 const NAME_BYTES_MAX: usize = 1024;
 
-/// Keys at the top of an object that hold its time, the surest first.
-const TIME_KEYS: [&str; 12] = [
-    "@timestamp",
-    "timestamp",
-    "time",
-    "UtcTime",
-    "EventTime",
-    "TimeCreated",
-    "eventTime",
-    "datetime",
-    "date",
-    "ts",
-    "_time",
-    "__REALTIME_TIMESTAMP",
-];
+/// A buffer that grew beyond this for one record is given back.
+const BUFFER_BYTES_MAX: usize = 1 << 20;
 
-/// The rank of `TimeCreated` among them.
-const TIME_CREATED: usize = 5;
+/// The most log sources that one event may name.
+const WORDS_MAX: usize = 16;
 
-/// Reads one stream of JSON records.
+/// Places of an event that are kept for `DecodeMarks`: one each, and one to say that fields were dropped.
+const MARKS_MAX: usize = 5;
+
+/// Reads one stream of JSON records. All but the zone is kept between records so that none allocates.
 pub struct Json {
     zone: TimeZone,
-    /// Kept between records so that names are joined without allocating.
-    path: String,
+    names: Names,
+    path: Vec<u8>,
+    kept: Vec<Kept>,
+    others: Vec<(String, Place)>,
+    /// Texts without their escapes.
+    buffer: Vec<u8>,
+}
+
+/// A value of a field that some rule asks for.
+struct Kept {
+    field: FieldId,
+    place: Place,
+}
+
+/// Where a value stands.
+#[derive(Clone)]
+enum Place {
+    Record(Range<usize>),
+    Buffer(Range<usize>),
+    Int(i64),
+    Bool(bool),
 }
 
 impl Json {
     pub fn new(around: &Surroundings) -> Self {
         Self {
             zone: around.zone.clone(),
-            path: String::new(),
+            names: Names::default(),
+            path: Vec::new(),
+            kept: Vec::new(),
+            others: Vec::new(),
+            buffer: Vec::new(),
         }
     }
 
-    fn read<'r>(
-        &mut self,
-        text: &'r [u8],
-        fields: &Fields,
-        event: &mut Event<'r>,
-    ) -> Result<(), DecodeError> {
+    /// Reads the record's values into their places; returns what it says of itself.
+    fn read<'r>(&mut self, text: &'r [u8], fields: &Fields) -> Result<Head<'r>, DecodeError> {
         self.path.clear();
-        let mut shape = Shape {
-            zone: &self.zone,
-            fields,
-            event,
-            path: &mut self.path,
-            time: None,
-            logsources: LogSources::default(),
-            room: EVENT_FIELDS_MAX - MARKS_MAX,
-            is_full: false,
-            is_too_deep: false,
-        };
-        let mut input = serde_json::Deserializer::from_slice(text);
-        let outcome = Node {
-            shape: &mut shape,
-            depth: 0,
+        self.kept.clear();
+        self.others.clear();
+        self.buffer.clear();
+        if self.buffer.capacity() > BUFFER_BYTES_MAX {
+            self.buffer = Vec::new();
         }
-        .deserialize(&mut input)
-        .and_then(|()| input.end());
-        if shape.is_too_deep {
-            return Err(DecodeError::TooDeep {
+        self.names.begin(fields);
+        let mut shape = Shape {
+            scan: Scan::new(text),
+            fields,
+            into: self,
+            head: Head::default(),
+        };
+        match shape.record() {
+            Ok(()) => Ok(shape.head),
+            Err(Fault::TooDeep) => Err(DecodeError::TooDeep {
                 what: "JSON",
                 limit: DEPTH_MAX,
-            });
+            }),
+            Err(Fault::Broken(Broken { at })) => Err(DecodeError::Malformed { what: "JSON", at }),
         }
-        outcome.map_err(|error| DecodeError::Malformed {
-            what: "JSON",
-            // A record is one line as a rule; of more, serde_json gives the place in the last.
-            at: error.column(),
-        })?;
-        shape.finish();
-        Ok(())
+    }
+
+    fn value<'v>(&'v self, line: &'v [u8], place: &Place) -> Value<'v> {
+        match place {
+            Place::Record(range) => Value::from(line.get(range.clone()).unwrap_or_default()),
+            Place::Buffer(range) => Value::from(self.buffer.get(range.clone()).unwrap_or_default()),
+            Place::Int(number) => Value::Int(*number),
+            Place::Bool(truth) => Value::Bool(*truth),
+        }
     }
 }
 
@@ -116,20 +127,23 @@ impl Lines for Json {
                 what: "a JSON object",
             });
         }
+        let head = self.read(line, fields)?;
         let mut event = Event::new(&record.bytes);
         mark(record, &mut event);
-        let Err(error) = self.read(line, fields, &mut event) else {
-            emit(&event);
-            return Ok(());
-        };
-        // JSON is UTF-8 by definition; a record that is not is read with its foreign bytes replaced.
-        if std::str::from_utf8(line).is_ok() {
-            return Err(error);
+        for Kept { field, place } in &self.kept {
+            event.set(*field, self.value(line, place));
         }
-        let replaced = String::from_utf8_lossy(line).into_owned();
-        let mut event = Event::new(&record.bytes);
-        mark(record, &mut event);
-        self.read(replaced.as_bytes(), fields, &mut event)?;
+        for (name, place) in &self.others {
+            event.set_other(Cow::Borrowed(name), self.value(line, place));
+        }
+        if head.is_full {
+            event.set(field::DECODE_MARKS, "cut");
+        }
+        event.time = head.time.map(|(_, stamp)| stamp);
+        event.logsources = head.logsources;
+        if event.logsources == LogSources::default() {
+            windows::know(&mut event, fields);
+        }
         emit(&event);
         Ok(())
     }
@@ -139,101 +153,270 @@ impl Lines for Json {
     }
 }
 
-/// What is gathered while a record streams past.
-struct Shape<'s, 'r> {
-    zone: &'s TimeZone,
-    fields: &'s Fields,
-    event: &'s mut Event<'r>,
-    path: &'s mut String,
+/// What a record says of itself.
+#[derive(Default)]
+struct Head<'r> {
     /// The best time so far, and the rank of its key.
     time: Option<(usize, Timestamp)>,
     logsources: LogSources<'r>,
-    /// How many more fields the event takes.
-    room: usize,
+    /// It has more fields than an event takes.
     is_full: bool,
-    is_too_deep: bool,
 }
 
-/// Places of an event that are kept for `DecodeMarks`: one each, and one to say that fields were dropped.
-const MARKS_MAX: usize = 5;
+enum Fault {
+    Broken(Broken),
+    TooDeep,
+}
+
+impl From<Broken> for Fault {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+/// One record while it is read.
+struct Shape<'s, 'r> {
+    scan: Scan<'r>,
+    fields: &'s Fields,
+    into: &'s mut Json,
+    head: Head<'r>,
+}
 
 impl<'r> Shape<'_, 'r> {
-    fn finish(&mut self) {
-        self.event.time = self.time.map(|(_, stamp)| stamp);
-        if self.is_full {
-            self.event.set(field::DECODE_MARKS, "cut");
+    fn record(&mut self) -> Result<(), Fault> {
+        self.scan.expect(b'{')?;
+        self.object(1)?;
+        Ok(self.scan.end()?)
+    }
+
+    /// Reads an object from behind its brace. `depth` counts it.
+    fn object(&mut self, depth: usize) -> Result<(), Fault> {
+        if depth > DEPTH_MAX {
+            return Err(Fault::TooDeep);
         }
-        self.event.logsources = std::mem::take(&mut self.logsources);
-        if self.event.logsources == LogSources::default() {
-            windows::know(self.event, self.fields);
+        if self.scan.step(b'}') {
+            return Ok(());
+        }
+        let length = self.into.path.len();
+        loop {
+            let key = self.scan.quoted()?;
+            self.scan.expect(b':')?;
+            let name = self.scan.bytes(key);
+            if depth == 1 && name == b"_ls" {
+                self.declared()?;
+            } else {
+                if length > 0 {
+                    self.into.path.push(b'.');
+                }
+                match key.is_escaped {
+                    true => unescape(name, &mut self.into.path),
+                    false => self.into.path.extend_from_slice(name),
+                }
+                self.value(depth)?;
+                self.into.path.truncate(length);
+            }
+            if !self.scan.step(b',') {
+                return Ok(self.scan.expect(b'}')?);
+            }
         }
     }
 
-    fn set(&mut self, value: Value<'r>, depth: usize) {
-        if depth == 1 {
-            self.consider_time(&value);
+    fn array(&mut self, depth: usize) -> Result<(), Fault> {
+        if depth > DEPTH_MAX {
+            return Err(Fault::TooDeep);
         }
-        if self.path.len() > NAME_BYTES_MAX {
-            return;
+        if self.scan.step(b']') {
+            return Ok(());
         }
-        let path = std::mem::take(self.path);
-        self.set_at(&path, value);
-        *self.path = path;
+        loop {
+            self.value(depth)?;
+            if !self.scan.step(b',') {
+                return Ok(self.scan.expect(b']')?);
+            }
+        }
     }
 
-    fn set_at(&mut self, path: &str, value: Value<'r>) {
-        let windows = windows::name(path);
-        if windows.as_deref() == Some("TimeCreated") {
-            self.consider(TIME_CREATED, &value, &TimeZone::UTC);
+    /// Reads the value at the path; it stands within `depth` objects and arrays.
+    fn value(&mut self, depth: usize) -> Result<(), Fault> {
+        let token = self.scan.token()?;
+        match token {
+            Token::Object => return self.object(depth + 1),
+            Token::Array => return self.array(depth + 1),
+            Token::Null => return Ok(()), // the field is absent
+            _ => {}
         }
-        // NXLog's name for the provider, and one of Defender's own fields.
-        if path == "SourceName" && self.fields.get("Provider_Name").is_some() {
-            self.set_at("Provider_Name", value.clone());
+        if self.into.path.len() > NAME_BYTES_MAX {
+            return Ok(());
         }
-        let name = windows.unwrap_or(Cow::Borrowed(path));
-        match self.fields.get(path).or_else(|| self.fields.get(&name)) {
-            Some(id) => self.keep(id, value),
-            None if self.fields.unknown == Unknown::Keep => {
-                self.event.set_other(Cow::Owned(name.into_owned()), value);
+        let known = self.into.names.find(&self.into.path, self.fields);
+        let is_kept = self.fields.unknown == Unknown::Keep;
+        let is_time = known.rank.is_some() && (depth == 1 || known.is_windows);
+        if known.field.is_none() && known.also.is_none() && !is_time && !is_kept {
+            return Ok(());
+        }
+        let Some(place) = self.place(token) else {
+            return Ok(());
+        };
+        if is_time {
+            self.consider(known, &place);
+        }
+        if let Some(also) = known.also {
+            self.keep(also, place.clone());
+        }
+        match known.field {
+            Some(field) => self.keep(field, place),
+            None if is_kept => {
+                let name = name::shown(&self.into.path);
+                self.into.others.push((name, place));
             }
             None => {}
         }
+        Ok(())
     }
 
-    fn keep(&mut self, id: FieldId, value: Value<'r>) {
-        let Some(room) = self.room.checked_sub(1) else {
-            self.is_full = true;
-            return;
-        };
-        self.room = room;
-        self.event.set(id, value);
+    fn place(&mut self, token: Token) -> Option<Place> {
+        match token {
+            Token::Text(quoted) if !quoted.is_escaped => {
+                Some(Place::Record(quoted.start..quoted.end))
+            }
+            Token::Text(quoted) => {
+                let bytes = self.scan.bytes(quoted);
+                Some(self.written(|buffer| unescape(bytes, buffer)))
+            }
+            Token::Unsigned(number) => Some(self.written(|buffer| shown(number, buffer))),
+            Token::Float(number) => Some(self.written(|buffer| shown(number, buffer))),
+            Token::Int(number) => Some(Place::Int(number)),
+            Token::Bool(truth) => Some(Place::Bool(truth)),
+            Token::Object | Token::Array | Token::Null => None,
+        }
     }
 
-    fn consider_time(&mut self, value: &Value<'_>) {
-        let Some(rank) = TIME_KEYS.iter().position(|key| key == self.path) else {
-            return;
-        };
-        // Sysmon's is UTC by name; a time without a zone elsewhere is the machine's.
-        let zone = match self.path.as_str() {
-            "UtcTime" => &TimeZone::UTC,
-            _ => self.zone,
-        };
-        self.consider(rank, value, zone);
+    fn written(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Place {
+        let start = self.into.buffer.len();
+        write(&mut self.into.buffer);
+        Place::Buffer(start..self.into.buffer.len())
     }
 
-    fn consider(&mut self, rank: usize, value: &Value<'_>, zone: &TimeZone) {
-        if self.time.is_some_and(|(best, _)| best <= rank) {
+    fn keep(&mut self, field: FieldId, place: Place) {
+        if self.into.kept.len() < EVENT_FIELDS_MAX - MARKS_MAX {
+            self.into.kept.push(Kept { field, place });
+        } else {
+            self.head.is_full = true;
+        }
+    }
+
+    fn consider(&mut self, known: Known, place: &Place) {
+        let Some(rank) = known.rank else { return };
+        if self.head.time.is_some_and(|(best, _)| best <= rank) {
             return;
         }
-        let stamp = match value {
-            Value::Int(number) => time::epoch(*number),
-            Value::Text(text) => time::any(text, zone).or_else(|| fractional_epoch(text)),
+        let zone = match known.is_utc {
+            true => &TimeZone::UTC,
+            false => &self.into.zone,
+        };
+        let stamp = match self.into.value(self.scan.text(), place) {
+            Value::Int(number) => time::epoch(number),
+            Value::Text(text) => time::any(&text, zone).or_else(|| fractional_epoch(&text)),
             Value::Bool(_) | Value::Ip(_) => None,
         };
         if let Some(stamp) = stamp {
-            self.time = Some((rank, stamp));
+            self.head.time = Some((rank, stamp));
         }
     }
+
+    /// Reads `{product, category, service}`: words, the last two also as lists.
+    fn declared(&mut self) -> Result<(), Fault> {
+        self.scan.expect(b'{')?;
+        if self.scan.step(b'}') {
+            return Ok(());
+        }
+        loop {
+            let key = self.scan.quoted()?;
+            self.scan.expect(b':')?;
+            match self.scan.bytes(key) {
+                b"product" => self.head.logsources.product = self.words()?.into_iter().next(),
+                b"category" => {
+                    let words = self.words()?;
+                    self.head.logsources.categories.extend(words);
+                }
+                b"service" => {
+                    let words = self.words()?;
+                    self.head.logsources.services.extend(words);
+                }
+                _ => self.skip(2)?,
+            }
+            if !self.scan.step(b',') {
+                return Ok(self.scan.expect(b'}')?);
+            }
+        }
+    }
+
+    /// Reads a word, or a list of words, or null.
+    fn words(&mut self) -> Result<SmallVec<[Cow<'r, str>; 2]>, Fault> {
+        let mut words = SmallVec::new();
+        match self.scan.token()? {
+            Token::Null => {}
+            Token::Text(quoted) => words.push(self.word(quoted)),
+            Token::Array => {
+                if self.scan.step(b']') {
+                    return Ok(words);
+                }
+                loop {
+                    let quoted = self.scan.quoted()?;
+                    if words.len() == WORDS_MAX {
+                        return Err(Fault::Broken(self.scan.broken()));
+                    }
+                    words.push(self.word(quoted));
+                    if !self.scan.step(b',') {
+                        self.scan.expect(b']')?;
+                        break;
+                    }
+                }
+            }
+            _ => return Err(Fault::Broken(self.scan.broken())),
+        }
+        Ok(words)
+    }
+
+    fn word(&self, quoted: Quoted) -> Cow<'r, str> {
+        let bytes = self.scan.bytes(quoted);
+        if !quoted.is_escaped {
+            return String::from_utf8_lossy(bytes);
+        }
+        let mut word = Vec::new();
+        unescape(bytes, &mut word);
+        Cow::Owned(String::from_utf8_lossy(&word).into_owned())
+    }
+
+    /// Steps over a value.
+    fn skip(&mut self, depth: usize) -> Result<(), Fault> {
+        if depth > DEPTH_MAX {
+            return Err(Fault::TooDeep);
+        }
+        let (end, is_object) = match self.scan.token()? {
+            Token::Object => (b'}', true),
+            Token::Array => (b']', false),
+            _ => return Ok(()),
+        };
+        if self.scan.step(end) {
+            return Ok(());
+        }
+        loop {
+            if is_object {
+                self.scan.quoted()?;
+                self.scan.expect(b':')?;
+            }
+            self.skip(depth + 1)?;
+            if !self.scan.step(b',') {
+                return Ok(self.scan.expect(end)?);
+            }
+        }
+    }
+}
+
+fn shown(number: impl std::fmt::Display, buffer: &mut Vec<u8>) {
+    // Writing to a Vec does not fail.
+    let _ = write!(buffer, "{number}");
 }
 
 /// `1700000000.123456`, or a whole number in quotes.
@@ -250,227 +433,6 @@ fn fractional_epoch(text: &[u8]) -> Option<Timestamp> {
         .take(9)
         .fold(0, |sum, b| sum * 10 + i32::from(b - b'0'));
     Timestamp::new(seconds.parse().ok()?, nanoseconds).ok()
-}
-
-/// A value at `shape.path`.
-struct Node<'a, 's, 'r> {
-    shape: &'a mut Shape<'s, 'r>,
-    /// How many objects and arrays it stands in.
-    depth: usize,
-}
-
-impl<'r> DeserializeSeed<'r> for Node<'_, '_, 'r> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'r>>(self, input: D) -> Result<(), D::Error> {
-        input.deserialize_any(self)
-    }
-}
-
-impl<'r> Visitor<'r> for Node<'_, '_, 'r> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(()) // null: the field is absent
-    }
-
-    fn visit_bool<E>(self, truth: bool) -> Result<(), E> {
-        self.shape.set(Value::Bool(truth), self.depth);
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
-        self.shape.set(Value::Int(number), self.depth);
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
-        let value =
-            i64::try_from(number).map_or_else(|_| Value::from(number.to_string()), Value::Int);
-        self.shape.set(value, self.depth);
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
-        self.shape.set(Value::from(number.to_string()), self.depth);
-        Ok(())
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'r str) -> Result<(), E> {
-        self.shape.set(Value::from(text), self.depth);
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.shape.set(Value::from(text.to_owned()), self.depth);
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'r>>(mut self, mut items: A) -> Result<(), A::Error> {
-        let depth = self.deeper::<A::Error>()?;
-        while items
-            .next_element_seed(Node {
-                shape: self.shape,
-                depth,
-            })?
-            .is_some()
-        {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'r>>(mut self, mut members: A) -> Result<(), A::Error> {
-        let depth = self.deeper::<A::Error>()?;
-        let length = self.shape.path.len();
-        while let Some(member) = members.next_key_seed(Key {
-            path: self.shape.path,
-        })? {
-            match member {
-                Member::LogSource if self.depth == 0 => {
-                    members.next_value_seed(Declared {
-                        into: &mut self.shape.logsources,
-                    })?;
-                }
-                _ => members.next_value_seed(Node {
-                    shape: self.shape,
-                    depth,
-                })?,
-            }
-            self.shape.path.truncate(length);
-        }
-        Ok(())
-    }
-}
-
-impl Node<'_, '_, '_> {
-    fn deeper<E: serde::de::Error>(&mut self) -> Result<usize, E> {
-        if self.depth == DEPTH_MAX {
-            self.shape.is_too_deep = true;
-            return Err(E::custom("too deep"));
-        }
-        Ok(self.depth + 1)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Member {
-    LogSource,
-    Other,
-}
-
-/// Appends a key to the path.
-struct Key<'a> {
-    path: &'a mut String,
-}
-
-impl<'r> DeserializeSeed<'r> for Key<'_> {
-    type Value = Member;
-
-    fn deserialize<D: Deserializer<'r>>(self, input: D) -> Result<Member, D::Error> {
-        input.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key<'_> {
-    type Value = Member;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Member, E> {
-        if !self.path.is_empty() {
-            self.path.push('.');
-        }
-        self.path.push_str(key);
-        Ok(match key {
-            "_ls" => Member::LogSource,
-            _ => Member::Other,
-        })
-    }
-}
-
-/// `{product, category, service}`: words, the last two also as lists.
-struct Declared<'a, 'r> {
-    into: &'a mut LogSources<'r>,
-}
-
-impl<'r> DeserializeSeed<'r> for Declared<'_, 'r> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'r>>(self, input: D) -> Result<(), D::Error> {
-        input.deserialize_map(self)
-    }
-}
-
-impl<'r> Visitor<'r> for Declared<'_, 'r> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`_ls` as an object")
-    }
-
-    fn visit_map<A: MapAccess<'r>>(self, mut members: A) -> Result<(), A::Error> {
-        while let Some(key) = members.next_key::<Cow<'r, str>>()? {
-            match &*key {
-                "product" => self.into.product = members.next_value_seed(Words)?.into_iter().next(),
-                "category" => self.into.categories.extend(members.next_value_seed(Words)?),
-                "service" => self.into.services.extend(members.next_value_seed(Words)?),
-                _ => {
-                    members.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The most log sources that one event may name.
-const WORDS_MAX: usize = 16;
-
-/// A word, or a list of words, or null.
-struct Words;
-
-impl<'r> DeserializeSeed<'r> for Words {
-    type Value = SmallVec<[Cow<'r, str>; 2]>;
-
-    fn deserialize<D: Deserializer<'r>>(self, input: D) -> Result<Self::Value, D::Error> {
-        input.deserialize_any(self)
-    }
-}
-
-impl<'r> Visitor<'r> for Words {
-    type Value = SmallVec<[Cow<'r, str>; 2]>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a word or a list of words")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(SmallVec::new())
-    }
-
-    fn visit_borrowed_str<E>(self, word: &'r str) -> Result<Self::Value, E> {
-        Ok(SmallVec::from_iter([Cow::Borrowed(word)]))
-    }
-
-    fn visit_str<E>(self, word: &str) -> Result<Self::Value, E> {
-        Ok(SmallVec::from_iter([Cow::Owned(word.to_owned())]))
-    }
-
-    fn visit_seq<A: SeqAccess<'r>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut words = SmallVec::new();
-        while let Some(word) = items.next_element::<Cow<'r, str>>()? {
-            if words.len() == WORDS_MAX {
-                return Err(A::Error::custom("too many log sources"));
-            }
-            words.push(word);
-        }
-        Ok(words)
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,15 @@
 //! Packets to events: starts of TCP connections, and DNS messages. Holds no connection's state, so a port that
 //! answers looks like one that doesn't.
 
+pub mod certificate;
+pub mod conversation;
+pub mod dialogue;
 pub mod dns;
 pub mod flow;
+pub mod http;
 pub mod packet;
+pub mod ssh;
+pub mod tls;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;

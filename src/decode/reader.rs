@@ -61,6 +61,36 @@ impl<'r> Reader<'r> {
         Some(u32::from_be_bytes(*bytes))
     }
 
+    pub fn be24(&mut self) -> Option<u32> {
+        let (&[a, b, c], rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(u32::from_be_bytes([0, a, b, c]))
+    }
+
+    pub fn be64(&mut self) -> Option<u64> {
+        let (bytes, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(u64::from_be_bytes(*bytes))
+    }
+
+    pub fn le16(&mut self) -> Option<u16> {
+        let (bytes, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(u16::from_le_bytes(*bytes))
+    }
+
+    pub fn le32(&mut self) -> Option<u32> {
+        let (bytes, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(u32::from_le_bytes(*bytes))
+    }
+
+    pub fn le64(&mut self) -> Option<u64> {
+        let (bytes, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(u64::from_le_bytes(*bytes))
+    }
+
     /// Passes `tag` if it stands next.
     pub fn tag(&mut self, tag: &[u8]) -> bool {
         match self.rest.strip_prefix(tag) {

@@ -1,5 +1,7 @@
 //! The names of fields: Sigma's taxonomy as constants, and the interner for all other names.
 
+pub mod network;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -270,23 +272,36 @@ pub enum Unknown {
 pub struct Fields {
     ids: HashMap<Box<str>, FieldId, BuildHasherDefault<Quick>>,
     names: Vec<Box<str>>,
+    /// Of the names, in order.
+    fingerprint: u64,
     pub unknown: Unknown,
 }
 
 impl Default for Fields {
     fn default() -> Self {
+        let mut names: Vec<Box<str>> = WELL_KNOWN.iter().map(|&(_, name)| name.into()).collect();
+        // Places without a name: nothing asks for them.
+        names.resize(network::FIRST.into(), "".into());
+        names.extend(network::NAMES.iter().map(|&(_, name)| Box::from(name)));
         Self {
             ids: WELL_KNOWN
                 .iter()
+                .chain(network::NAMES)
                 .map(|&(id, name)| (name.into(), id))
                 .collect(),
-            names: WELL_KNOWN.iter().map(|&(_, name)| name.into()).collect(),
+            names,
+            fingerprint: 0,
             unknown: Unknown::Drop,
         }
     }
 }
 
 impl Fields {
+    /// Differs, but for chance, from that of every other set of names: what was learnt of one set holds for its equals.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
     /// Returns the id of a name that some rule or decoder asked for.
     pub fn get(&self, name: &str) -> Option<FieldId> {
         self.ids.get(name).copied()
@@ -301,6 +316,9 @@ impl Fields {
             return Err(TooManyFields);
         }
         let id = FieldId(u16::try_from(self.names.len()).map_err(|_| TooManyFields)?);
+        let mut hasher = Quick(self.fingerprint);
+        hasher.write(name.as_bytes());
+        self.fingerprint = hasher.finish();
         self.names.push(name.into());
         self.ids.insert(name.into(), id);
         Ok(id)
@@ -344,10 +362,19 @@ mod tests {
         for (at, &(id, name)) in WELL_KNOWN.iter().enumerate() {
             assert_eq!(id.index(), at, "{name}");
         }
+        for (at, &(id, name)) in network::NAMES.iter().enumerate() {
+            assert_eq!(id.index(), at + usize::from(network::FIRST), "{name}");
+        }
         let fields = Fields::default();
         assert_eq!(fields.get("SourceIp"), Some(SOURCE_IP));
+        assert_eq!(fields.name(network::JA4), "ja4");
+        assert_eq!(fields.get("ja4"), Some(network::JA4));
         assert_eq!(fields.name(SOURCE_IP), "SourceIp");
-        assert_eq!(fields.ids.len(), WELL_KNOWN.len(), "a name stands twice");
+        assert_eq!(
+            fields.ids.len(),
+            WELL_KNOWN.len() + network::NAMES.len(),
+            "a name stands twice"
+        );
     }
 
     #[test]
@@ -357,6 +384,6 @@ mod tests {
             fields.intern(&format!("f{n}")).unwrap();
         }
         assert_eq!(fields.intern("one more"), Err(TooManyFields));
-        assert_eq!(fields.intern("f100"), Ok(fields.get("f100").unwrap()));
+        assert_eq!(fields.intern("f1000"), Ok(fields.get("f1000").unwrap()));
     }
 }

@@ -47,7 +47,10 @@ fn main() {
         }),
         Some("rules") => curve(&corpora),
         Some("cores") => cores(&corpora),
-        Some(other) => eprintln!("unknown part {other}: load, linux, rules, cores or nothing"),
+        Some("alone") => alone(&corpora),
+        Some(other) => {
+            eprintln!("unknown part {other}: load, linux, rules, cores, alone or nothing");
+        }
     }
 }
 
@@ -377,6 +380,17 @@ fn curve(corpora: &Path) {
             set.len(),
             records.len() as f64 / time.as_secs_f64()
         );
+    }
+}
+
+/// Ours alone for five seconds, for a profiler.
+fn alone(corpora: &Path) {
+    let set = compile(&rules(corpora));
+    let cases = cases(corpora);
+    let records: Vec<Record> = cases.iter().map(|case| record(&case.ours)).collect();
+    let begun = cpu();
+    while cpu() - begun < Duration::from_secs(5) {
+        std::hint::black_box(ours(&set, &records));
     }
 }
 

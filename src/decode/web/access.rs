@@ -273,7 +273,7 @@ impl<'r> Request<'r> {
 
 /// Whether `+` behind a question mark is a space, as forms send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Query {
+pub enum Query {
     Decode,
     Keep,
 }
@@ -287,6 +287,17 @@ fn set_both<'r>(event: &mut Event<'r>, ids: &[FieldId], written: &'r [u8], query
     let decoded = decoded(&sent, query);
     for &id in ids {
         event.set(id, sent.clone());
+        if let Some(decoded) = &decoded {
+            event.set(id, decoded.clone());
+        }
+    }
+}
+
+/// Sets a target of which no log stands between, as it was sent and, if that differs, decoded once.
+pub fn set_target<'r>(event: &mut Event<'r>, ids: &[FieldId], sent: &'r [u8], query: Query) {
+    let decoded = decoded(sent, query);
+    for &id in ids {
+        event.set(id, sent);
         if let Some(decoded) = &decoded {
             event.set(id, decoded.clone());
         }

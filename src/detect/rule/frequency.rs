@@ -17,6 +17,9 @@ static RATES: LazyLock<HashMap<u32, u8>> = LazyLock::new(|| {
         .collect()
 });
 
+/// Bytes of the runs that are counted.
+pub const RUN_BYTES: usize = 4;
+
 /// The name under which runs of bytes are counted, whatever field they stand in.
 pub const RUNS: &str = "\0run";
 
@@ -42,15 +45,20 @@ fn unseen(place: Place, text: &[u8]) -> f64 {
     }
 }
 
-/// Returns where the rarest run of `length` bytes begins.
-pub fn rarest(text: &[u8], length: usize) -> usize {
-    let cost = |run: &[u8]| {
-        RATES
-            .get(&key(RUNS, Place::Anywhere, run))
-            .map_or(0, |rate| u8::MAX - rate)
+/// Returns where the `step` runs of `length` bytes that follow one another are the rarest together.
+pub fn rarest(text: &[u8], length: usize, step: usize) -> usize {
+    let often = |run: &[u8]| {
+        let rate = RATES.get(&key(RUNS, Place::Anywhere, run));
+        rate.map_or(0.0, |&rate| (-f64::from(rate) / 4.0).exp2())
     };
-    let runs = text.windows(length).enumerate();
-    runs.min_by_key(|(_, run)| cost(run))
+    let whole = length + step - 1;
+    let cost = |whole: &[u8]| {
+        let runs = whole.windows(RUN_BYTES.min(whole.len()));
+        runs.map(often).sum::<f64>()
+    };
+    let places = text.windows(whole).enumerate();
+    places
+        .min_by(|(_, a), (_, b)| cost(a).total_cmp(&cost(b)))
         .map_or(0, |(at, _)| at)
 }
 

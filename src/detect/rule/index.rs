@@ -1,8 +1,8 @@
 //! Which rules an event may match: every need of a plan's rules, looked for at once. Never leaves out a rule that would
 //! match; what it names is asked then.
 //!
-//! `Anywhere`: each text is filed under its rarest run of four bytes; one bit a byte of the event tells whether some text
-//! is filed under the run there. `Start` and `End`: the first or last up to eight bytes are a number that is looked up.
+//! `Anywhere`: each text is filed under some of its runs of bytes, so that one of them begins at a multiple of the step
+//! that the event is walked with; one bit a step tells whether some text is filed under the run there. `Start` and `End`: the first or last up to eight bytes are a number that is looked up.
 //! `Whole`: one look-up.
 
 use std::collections::HashMap;
@@ -14,8 +14,10 @@ use crate::detect::rule::need::{Need, Place};
 use crate::event::Event;
 use crate::event::field::{FieldId, Quick};
 
-/// Bytes of a run that texts are filed under; shorter ones need no more than that their field is there.
-pub const GRAM: usize = 4;
+/// Texts of fewer bytes are not walked for: it is enough that all their bytes stand somewhere.
+pub const WALKED_MIN: usize = 4;
+/// Texts of as many bytes are filed under four runs of four, those of fewer under two runs of three.
+const LONG_MIN: usize = 7;
 /// Bytes of a start or an end that are looked up as one number.
 const EDGE: usize = 8;
 
@@ -25,8 +27,6 @@ type Table = HashMap<u64, Vec<u32>, BuildHasherDefault<Quick>>;
 #[derive(Debug)]
 struct Text {
     bytes: Box<[u8]>,
-    /// Where its rarest run begins.
-    at: usize,
     rules: Box<[u32]>,
 }
 
@@ -41,8 +41,16 @@ struct Column {
     /// By the number of bytes that are looked up.
     starts: Vec<(usize, Table)>,
     ends: Vec<(usize, Table)>,
-    grams: Table,
+    long: Runs,
+    short_runs: Runs,
+}
+
+/// Texts by runs of their bytes.
+#[derive(Debug, Default)]
+struct Runs {
     filter: Filter,
+    /// A text's number, and where in it the run stands.
+    texts: HashMap<u32, Vec<(u32, u32)>, BuildHasherDefault<Quick>>,
 }
 
 /// All needs of a plan.
@@ -143,10 +151,9 @@ impl Column {
                 column.present.extend(rules);
                 continue;
             }
-            if need.place == Place::Anywhere && need.text.len() < GRAM {
+            if need.place == Place::Anywhere && need.text.len() < WALKED_MIN {
                 column.short.push(Text {
                     bytes: need.text.clone(),
-                    at: 0,
                     rules: rules.as_slice().into(),
                 });
                 continue;
@@ -170,28 +177,22 @@ impl Column {
                         .or_default()
                         .push(id);
                 }
-                Place::Anywhere | Place::Present => {}
+                Place::Anywhere if text.len() < LONG_MIN => {
+                    column.short_runs.file::<3, 2>(id, text)
+                }
+                Place::Anywhere => column.long.file::<4, 4>(id, text),
+                Place::Present => {}
             }
             column.texts.push(Text {
                 bytes: text.clone(),
-                at: frequency::rarest(text, GRAM),
                 rules: rules.as_slice().into(),
             });
-            if need.place == Place::Anywhere {
-                column.file(id);
-            }
         }
         column.present.sort_unstable();
         column.present.dedup();
-        column.filter = Filter::new(column.grams.keys().map(|&gram| gram as u32));
+        column.long.seal();
+        column.short_runs.seal();
         column
-    }
-
-    fn file(&mut self, id: u32) {
-        let text = self.texts.last();
-        if let Some(gram) = text.and_then(|text| text.bytes.get(text.at..text.at + GRAM)) {
-            self.grams.entry(number(gram)).or_default().push(id);
-        }
     }
 
     fn look(&self, text: &[u8], on: &mut impl FnMut(u32)) {
@@ -216,9 +217,12 @@ impl Column {
         if !self.short.is_empty() {
             self.look_short(text, on);
         }
-        if !self.grams.is_empty() {
-            self.sweep(text, on);
-        }
+        self.long.walk::<4, 4>(text, |id, at| {
+            self.offer(&[id], on, |wanted| wanted.stands(text, at));
+        });
+        self.short_runs.walk::<3, 2>(text, |id, at| {
+            self.offer(&[id], on, |wanted| wanted.stands(text, at));
+        });
     }
 
     fn look_short(&self, text: &[u8], on: &mut impl FnMut(u32)) {
@@ -236,36 +240,67 @@ impl Column {
         }
     }
 
-    /// Looks for each run of the text that may be one of a wanted text's.
-    fn sweep(&self, text: &[u8], on: &mut impl FnMut(u32)) {
-        match &self.filter {
-            Filter::None => {}
-            Filter::Small(bits) => self.sweep_with(bits, text, on),
-            Filter::Large(bits) => self.sweep_with(bits, text, on),
-        }
-    }
-
-    fn sweep_with<const N: usize>(&self, bits: &[u8; N], text: &[u8], on: &mut impl FnMut(u32)) {
-        for (start, run) in text.windows(GRAM).enumerate() {
-            let &[a, b, c, d] = run else { return };
-            let gram = u32::from_be_bytes([a, b, c, d]);
-            if !has(bits, gram) {
-                continue;
-            }
-            if let Some(ids) = self.grams.get(&u64::from(gram)) {
-                self.offer(ids, on, |wanted| {
-                    let from = start.checked_sub(wanted.at);
-                    let found = from.and_then(|from| text.get(from..from + wanted.bytes.len()));
-                    found == Some(&*wanted.bytes)
-                });
-            }
-        }
-    }
-
     fn offer(&self, ids: &[u32], on: &mut impl FnMut(u32), stands: impl Fn(&Text) -> bool) {
         for text in ids.iter().filter_map(|&id| self.texts.get(id as usize)) {
             if stands(text) {
                 text.rules.iter().for_each(|&rule| on(rule));
+            }
+        }
+    }
+}
+
+impl Text {
+    fn stands(&self, text: &[u8], at: usize) -> bool {
+        text.get(at..)
+            .is_some_and(|text| text.starts_with(&self.bytes))
+    }
+}
+
+impl Runs {
+    /// Files a text under the `STEP` runs of `RUN` bytes that follow one another at its rarest place: wherever it stands,
+    /// one of them begins at a multiple of `STEP`. It is at least `RUN + STEP - 1` bytes long.
+    fn file<const RUN: usize, const STEP: usize>(&mut self, id: u32, text: &[u8]) {
+        let from = frequency::rarest(text, RUN, STEP);
+        for at in from..from + STEP {
+            let run = text.get(at..at + RUN).unwrap_or_default();
+            let texts = self.texts.entry(number(run) as u32).or_default();
+            texts.push((id, u32::try_from(at).unwrap_or(u32::MAX)));
+        }
+    }
+
+    fn seal(&mut self) {
+        self.texts.values_mut().for_each(Vec::shrink_to_fit);
+        self.texts.shrink_to_fit();
+        self.filter = Filter::new(self.texts.keys().copied());
+    }
+
+    /// Calls `on` with each text whose run stands at a multiple of `STEP`, and where the text would begin.
+    fn walk<const RUN: usize, const STEP: usize>(&self, text: &[u8], on: impl FnMut(u32, usize)) {
+        match &self.filter {
+            Filter::None => {}
+            Filter::Small(bits) => self.walk_with::<RUN, STEP, _>(bits, text, on),
+            Filter::Middle(bits) => self.walk_with::<RUN, STEP, _>(bits, text, on),
+            Filter::Large(bits) => self.walk_with::<RUN, STEP, _>(bits, text, on),
+        }
+    }
+
+    fn walk_with<const RUN: usize, const STEP: usize, const N: usize>(
+        &self,
+        bits: &[u8; N],
+        text: &[u8],
+        mut on: impl FnMut(u32, usize),
+    ) {
+        for (n, run) in text.windows(RUN).step_by(STEP).enumerate() {
+            let run = run
+                .iter()
+                .fold(0, |run, &byte| (run << 8) | u32::from(byte));
+            if !has(bits, run) {
+                continue;
+            }
+            for &(id, at) in self.texts.get(&run).into_iter().flatten() {
+                if let Some(start) = (n * STEP).checked_sub(at as usize) {
+                    on(id, start);
+                }
             }
         }
     }
@@ -287,22 +322,24 @@ fn edges(tables: &mut Vec<(usize, Table)>, edge: usize) -> &mut Table {
     &mut tables[at].1
 }
 
-/// Which runs some text is filed under, a bit a hash: at most one byte in sixteen is looked up for nothing while there
-/// are fewer than a sixteenth as many runs as bits.
+/// Which runs some text is filed under, a bit a hash: about one step in sixteen is looked up for nothing while there
+/// are a sixteenth as many runs as bits.
 #[derive(Debug, Default)]
 enum Filter {
     #[default]
     None,
     Small(Box<[u8; 1 << 10]>),
-    Large(Box<[u8; 1 << 13]>),
+    Middle(Box<[u8; 1 << 13]>),
+    Large(Box<[u8; 1 << 15]>),
 }
 
 impl Filter {
-    fn new(grams: impl ExactSizeIterator<Item = u32>) -> Self {
-        match grams.len() {
+    fn new(runs: impl ExactSizeIterator<Item = u32>) -> Self {
+        match runs.len() {
             0 => Self::None,
-            1..512 => Self::Small(filled(grams)),
-            _ => Self::Large(filled(grams)),
+            1..512 => Self::Small(filled(runs)),
+            512..4096 => Self::Middle(filled(runs)),
+            _ => Self::Large(filled(runs)),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use super::corpora::{all_rules, corpora, lines, logsources_of};
 use super::*;
 use crate::detect::rule::frequency::{self, RUNS, key};
-use crate::detect::rule::index::{GRAM, Index};
+use crate::detect::rule::index::Index;
 use crate::detect::rule::matcher::{Expr, Test};
 use crate::detect::rule::need::{Need, Place};
 
@@ -73,7 +73,7 @@ fn frequencies_are_counted_over_every_second_event() {
     let index = Index::new(&numbered);
     let mut wanted: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
     for need in all.iter().filter(|need| need.place == Place::Anywhere) {
-        for gram in need.text.windows(GRAM) {
+        for gram in need.text.windows(frequency::RUN_BYTES) {
             wanted.insert(gram.to_vec(), 0);
         }
     }
@@ -106,7 +106,7 @@ fn frequencies_are_counted_over_every_second_event() {
         let mut grams = BTreeSet::new();
         for (_, value) in event.iter() {
             let text = crate::detect::rule::pattern::fold(&value.text());
-            grams.extend(text.windows(GRAM).map(<[u8]>::to_vec));
+            grams.extend(text.windows(frequency::RUN_BYTES).map(<[u8]>::to_vec));
         }
         for gram in grams {
             if let Some(count) = wanted.get_mut(&gram) {
