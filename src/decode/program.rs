@@ -22,14 +22,16 @@ pub mod pam;
 pub mod panel;
 pub mod phrase;
 pub mod remote;
+pub mod spoken;
 pub mod sshd;
+pub mod slapd;
 pub mod su;
 pub mod sudo;
 pub mod transfer;
+pub mod unknown;
 pub mod voip;
 pub mod vsftpd;
 
-use crate::decode::program::phrase::Voice;
 use crate::decode::reader;
 use crate::event::Event;
 
@@ -47,6 +49,7 @@ pub struct Line<'r> {
 #[derive(Debug, Default)]
 pub struct Memory {
     sessions: sshd::Sessions,
+    connections: slapd::Connections,
 }
 
 /// What a line was found to be.
@@ -64,13 +67,17 @@ const FAILURE: &str = "failure";
 
 /// Sets the fields of a line. A line that says nothing of interest sets none.
 pub fn read<'r>(line: &Line<'r>, memory: &mut Memory, event: &mut Event<'r>) -> Found {
-    if panel::is_own_verdict(line.program) && speak(line, event) {
+    if panel::is_own_verdict(line.program) && spoken::read(line, event) {
         return Found {
             is_authentication: true,
             ..Found::default()
         };
     }
-    if pam::read(line, event) {
+    let of_pam = pam::read(line, event);
+    if of_pam != pam::Said::Nothing {
+        if of_pam == pam::Said::Other {
+            spoken::read(line, event);
+        }
         return Found {
             is_authentication: true,
             ..Found::default()
@@ -90,92 +97,23 @@ pub fn read<'r>(line: &Line<'r>, memory: &mut Memory, event: &mut Event<'r>) -> 
         b"vsftpd" => vsftpd::read(line.message, event),
         b"cron" => cron::read(line.message, event),
         b"clamav" => clamav::read(line.message, event),
+        b"slapd" => slapd::read(line.message, &mut memory.connections, event),
         b"kernel" => kernel::read(line.message, event),
         name if account::writes(name) => account::read(line.message, event),
         _ => {
-            speak(line, event);
+            spoken::read(line, event);
         }
     }
     Found::default()
 }
 
-/// Every table of sentences.
-const VOICES: [&[Voice]; 6] = [
-    mail::VOICES,
-    transfer::VOICES,
-    remote::VOICES,
-    voip::VOICES,
-    name_server::VOICES,
-    panel::VOICES,
-];
-
-/// Reads a line by the sentences of its program; a program that nobody knows, by those that name theirs.
-fn speak<'r>(line: &Line<'r>, event: &mut Event<'r>) -> bool {
-    let name = line.program;
-    // `postfix/smtps/smtpd`, `cyrus/imap`
-    let (family, last) = match reader::split_byte(name, b'/') {
-        Some((family, rest)) => (
-            family,
-            reader::rsplit_byte(rest, b'/').map_or(rest, |(_, last)| last),
-        ),
-        None => (name, name),
-    };
-    let mut known = VOICES
-        .iter()
-        .copied()
-        .flatten()
-        .filter(|voice| voice.is_of(family) || voice.is_of(last))
-        .peekable();
-    if known.peek().is_some() && !name.is_empty() {
-        return known.any(|voice| voice.read(line.message, event));
-    }
-    anyone::VOICES
-        .iter()
-        .chain(VOICES.iter().copied().flatten().filter(|v| is_own_file(v)))
-        .any(|voice| voice.read(line.message, event))
-}
-
-/// Services whose own files, without a syslog head, are common.
-fn is_own_file(voice: &Voice) -> bool {
-    matches!(
-        voice.service,
-        "asterisk"
-            | "freeswitch"
-            | "murmur"
-            | "znc"
-            | "ejabberd"
-            | "dovecot"
-            | "exim"
-            | "postfix"
-            | "roundcube"
-            | "horde"
-            | "monit"
-            | "nsd"
-            | "softether"
-            | "dropbear"
-            | "courier"
-            | "sendmail"
-            | "pure-ftpd"
-            | "cyrus"
-            | "openvpn"
-            | "gitea"
-            | "fail2ban"
-            | "opensmtpd"
-            | "routeros"
-            | "drupal"
-            | "ftpd"
-            | "proftpd"
-            | "named"
-    )
-}
-
-/// Returns the service of a line that has no head at all, if one of the sentences fits.
+/// Returns the service and the message of a line that has no head at all, if a program's own sentence says whose it is.
 pub fn own_file(line: &[u8]) -> Option<(&'static [u8], &[u8])> {
-    anyone::VOICES
-        .iter()
-        .chain(VOICES.iter().copied().flatten().filter(|v| is_own_file(v)))
-        .find(|voice| voice.speaks(line))
-        .map(|voice| (voice.service.as_bytes(), line))
+    // PAM names the service itself.
+    if line.starts_with(b"pam_") && reader::contains(line, b": authentication failure; ") {
+        return Some((b"", line));
+    }
+    spoken::own_file(line)
 }
 
 /// Returns Sigma's name of the service that a program belongs to; programs it has no name for go by their own.

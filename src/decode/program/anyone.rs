@@ -17,6 +17,7 @@ pub const VOICES: &[Voice] = &[
         service: "directadmin",
         phrases: &[
             failure(": '{ip}' {any}failed login attempt{any}Account '{user}'"),
+            failure(": '{ip}' {any}failed login attempt"),
             success(": '{ip}' successful login to '{user}'"),
         ],
     },
@@ -68,7 +69,8 @@ pub const VOICES: &[Voice] = &[
             failure("IP address {ip} found in DNS blacklist"),
             failure("Relay attempt from IP address {ip}"),
             failure("Failed {any} login from {ip}"),
-            failure("Failed SMTP login from {ip}"),
+            failure("login into Web Administration from {ip} failed"),
+            failure("Message from IP address {ip}, sender {any} rejected: "),
             failure("SMTP: User {user} doesn't exist. Attempt from IP address {ip}"),
             failure("Client with IP address {ip} has no reverse DNS entry, connection rejected"),
         ],
@@ -77,9 +79,9 @@ pub const VOICES: &[Voice] = &[
         programs: &[],
         service: "monitorix",
         phrases: &[
-            failure(" - NOTEXIST - [{ip}] "),
-            failure(" - NOTALLOWED - [{ip}] "),
-            failure(" - AUTHERR - [{ip}] "),
+            failure("NOTEXIST - [{ip}] "),
+            failure("NOTALLOWED - [{ip}] "),
+            failure("AUTHERR - [{ip}] "),
         ],
     },
     Voice {
@@ -137,6 +139,8 @@ pub const VOICES: &[Voice] = &[
             failure("password doesn't match for {any}username: {user} IP: {ip}"),
             failure("digest: auth failed for {user}: wrong password, IP: {ip}"),
             failure("digest: auth failed for {user}: wrong password IP: {ip}"),
+            failure("digest: auth failed: uri mismatch {any}, IP: {ip}"),
+            failure("digest: auth failed: uri mismatch {any} IP: {ip}"),
             failure("get_password failed, IP: {ip}"),
             failure("get_password failed IP: {ip}"),
         ],
@@ -144,7 +148,11 @@ pub const VOICES: &[Voice] = &[
     Voice {
         programs: &[],
         service: "mysql",
-        phrases: &[failure("Access denied for user '{user}'@'{host}'")],
+        phrases: &[
+            failure("Access denied for user '{user}'@'{host}' (using password: {any})$"),
+            failure("Access denied for user '{user}'@'{host}'$"),
+            failure("Access denied for user '{user}'@'{host}' to database '{any}'$"),
+        ],
     },
     Voice {
         programs: &[],
@@ -152,6 +160,25 @@ pub const VOICES: &[Voice] = &[
         phrases: &[
             failure("Login failed for user '{user}'.{any}[CLIENT: {ip}]"),
             failure("Logon {any}[CLIENT: {ip}]"),
+        ],
+    },
+    Voice {
+        programs: &[],
+        service: "cucipop",
+        phrases: &[failure("^authentication failure {any} {ip}$")],
+    },
+    Voice {
+        programs: &[],
+        service: "vsftpd",
+        phrases: &[failure("FAIL LOGIN: Client \"{ip}\"")],
+    },
+    Voice {
+        programs: &[],
+        service: "oracle-messaging",
+        phrases: &[
+            failure(" tr=\"TCP|{any}|{any}|{ip}|{any} mi=\"Bad password\" us=\"{user}\""),
+            failure(" tr=\"TCP|{any}|{any}|{ip}|{any} mi=\"Bad password\""),
+            success(" tr=\"TCP|{any}|{any}|{ip}|{any} mi=\"Authentication successful"),
         ],
     },
     Voice {

@@ -1,6 +1,6 @@
 //! What the kernel itself says: memory that ran out, programs that crashed, USB devices, modules, interfaces that listen.
 
-use crate::decode::program::remote;
+use crate::decode::program::{Line, spoken};
 use crate::decode::reader;
 use crate::event::Event;
 use crate::event::field;
@@ -10,9 +10,14 @@ pub fn read<'r>(message: &'r [u8], event: &mut Event<'r>) {
     event.set(field::SERVICE, "kernel");
     let message = behind_clock(message);
     if message.starts_with(b"wireguard: ") {
-        for voice in remote::VOICES.iter().filter(|v| v.service == "wireguard") {
-            voice.read(message, event);
-        }
+        let line = Line {
+            program: b"wireguard",
+            module: None,
+            process: None,
+            host: b"",
+            message,
+        };
+        spoken::read(&line, event);
         return;
     }
     // `Out of memory: Killed process 12 (java) …`, `Memory cgroup out of memory: Killed process …`

@@ -41,10 +41,13 @@ const ROUNDCUBE: Voice = Voice {
         failure("ogin failed for {any} from {any} against {any} from {ip}"),
         failure("ogin failed for {user} against {any} from {ip}(X-Real-IP: {any}"),
         failure("ogin failed for {user} against {any} from {ip}"),
-        failure("ogin failed for {user} from {ip}. {any}"),
+        // Behind a proxy the name may be one that looks like the rest of the line; IMAP's answer is the server's.
+        failure("ogin failed for {user} from {ip}. AUTHENTICATE"),
+        failure("ogin failed for {user} from {ip}. "),
         failure("ogin failed for {user} from {ip}(X-"),
         failure("ogin failed for {user} from {ip}$"),
         failure("ogin failed for {user} from {ip}"),
+        failure("ailed login for {user} from {ip} in session"),
         failure("FAILED login for {user} from {ip}"),
         success("Successful login for {user} (ID: {any}) from {ip}"),
     ],
@@ -63,6 +66,7 @@ const MONIT: Voice = Voice {
     programs: &["monit"],
     service: "monit",
     phrases: &[
+        failure("access denied -- client {ip}: empty password"),
         silent("access denied -- client {ip}: missing or invalid Authorization"),
         silent("access denied -- client {ip}: invalid Authorization"),
         silent("access denied -- client {ip}: empty username"),
@@ -143,6 +147,8 @@ const DRUPAL: Voice = Voice {
     programs: &["drupal", "drupal-site", "drupal_site"],
     service: "drupal",
     phrases: &[
+        // A request may hold the words of another message; the message itself ends the line.
+        silent("||Session revisited for {any}.$"),
         failure("|user|{ip}|{any}|0||Login attempt failed for {user}."),
         failure("|user|{ip}|{any}|0||Login attempt failed from {any}."),
         success("|user|{ip}|{any}||Session opened for {user}."),

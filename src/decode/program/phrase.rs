@@ -2,7 +2,7 @@
 //! Does not know any program.
 //!
 //! `{user}` `{method}` take what stands up to the **last** occurrence of the words that follow, for a name may hold
-//! them; `{any}` takes up to the first; `{ip}` takes an address and a port behind it, `{host}` a name as well. `^` ties
+//! them; `{any}` takes up to the first and `{most}` up to the last; `{ip}` takes an address and a port behind it, `{host}` a name as well. `^` ties
 //! the words to the beginning of the line, `$` to its end. A captured piece is never copied.
 
 use std::net::IpAddr;
@@ -34,6 +34,13 @@ pub struct Voice {
     pub programs: &'static [&'static str],
     pub service: &'static str,
     pub phrases: &'static [Phrase],
+}
+
+/// A line that is a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found<'r> {
+    verdict: Verdict,
+    captured: Captured<'r>,
 }
 
 /// What a sentence captured.
@@ -77,42 +84,48 @@ impl Voice {
             .iter()
             .any(|name| name.as_bytes().eq_ignore_ascii_case(program))
     }
+}
 
-    /// Sets the fields of the first sentence that fits; returns whether one did.
-    pub fn read<'r>(&self, message: &'r [u8], event: &mut Event<'r>) -> bool {
-        let found = self
-            .phrases
-            .iter()
-            .find_map(|phrase| Some((phrase.verdict, phrase.follow(message)?)));
-        let Some((verdict, captured)) = found else {
-            return false;
-        };
-        event.set(field::SERVICE, self.service);
-        captured.set(event);
-        match verdict {
+impl<'r> Found<'r> {
+    pub fn is_silent(&self) -> bool {
+        self.verdict == Verdict::Silent
+    }
+
+    pub fn set(&self, event: &mut Event<'r>) {
+        self.captured.set(event);
+        match self.verdict {
             Verdict::Failure => event.set(field::OUTCOME, FAILURE),
             Verdict::Success => event.set(field::OUTCOME, SUCCESS),
             Verdict::Silent => {}
         }
-        true
-    }
-
-    pub fn speaks(&self, line: &[u8]) -> bool {
-        self.phrases.iter().any(|p| p.follow(line).is_some())
     }
 }
 
 impl Phrase {
-    fn follow<'r>(&self, text: &'r [u8]) -> Option<Captured<'r>> {
+    /// Returns what the sentence captures of a line, if the line is that sentence.
+    pub fn follow<'r>(&self, text: &'r [u8]) -> Option<Found<'r>> {
         let mut steps = STEPS_MAX;
         let words = self.words.as_bytes();
-        if let Some(words) = words.strip_prefix(b"^") {
-            return follow(words, text, Captured::default(), &mut steps);
-        }
-        let (first, rest) = literal(words);
-        first_fit(first, text, &mut steps, |_, behind, steps| {
-            follow(rest, behind, Captured::default(), steps)
+        let captured = match words.strip_prefix(b"^") {
+            Some(words) => follow(words, text, Captured::default(), &mut steps),
+            None => {
+                let (first, rest) = literal(words);
+                first_fit(first, text, &mut steps, |_, behind, steps| {
+                    follow(rest, behind, Captured::default(), steps)
+                })
+            }
+        };
+        captured.map(|captured| Found {
+            verdict: self.verdict,
+            captured,
         })
+    }
+
+    /// Returns the longest of the fixed words, without which no line is this sentence.
+    pub fn rarest(&self) -> &'static str {
+        let pieces = self.words.split(['{', '}']).step_by(2);
+        let fixed = pieces.map(|piece| piece.trim_start_matches('^').trim_end_matches('$'));
+        fixed.max_by_key(|piece| piece.len()).unwrap_or_default()
     }
 }
 
@@ -220,7 +233,7 @@ fn open<'r>(
         follow(rest, behind, with(before), steps)
     };
     match name {
-        b"user" | b"method" => last_fit(fixed, text, steps, next),
+        b"user" | b"method" | b"most" => last_fit(fixed, text, steps, next),
         _ => first_fit(fixed, text, steps, next),
     }
 }
@@ -261,8 +274,11 @@ fn last_fit<'r>(
 
 /// `192.0.2.1`, `192.0.2.1:50`, `192.0.2.1.50` (dante), `[2001:db8::1]:50`, `::ffff:192.0.2.1:50`, and what follows.
 fn address_at(text: &[u8]) -> Option<(IpAddr, Option<u16>, &[u8])> {
+    // Sendmail's mark, RFC 5321 4.1.3.
+    let text = text.strip_prefix(b"IPv6:").unwrap_or(text);
     if let Some(inner) = text.strip_prefix(b"[") {
         let (inside, behind) = reader::split_byte(inner, b']')?;
+        let inside = inside.strip_prefix(b"IPv6:").unwrap_or(inside);
         let address = reader::address(inside)?;
         let Some(tail) = behind.strip_prefix(b":") else {
             return Some((address, None, behind));
@@ -281,15 +297,19 @@ fn address_at(text: &[u8]) -> Option<(IpAddr, Option<u16>, &[u8])> {
     if let Some(address) = reader::address(run) {
         return Some((address, None, reader.rest()));
     }
+    // A sentence may go on with a colon or end with a point.
+    let run = run.strip_suffix(b":").unwrap_or(run);
+    let run = run.strip_suffix(b".").unwrap_or(run);
+    let behind = text.get(run.len()..)?;
+    if let Some(address) = reader::address(run) {
+        return Some((address, None, behind));
+    }
     let end = run.iter().rposition(|b| matches!(b, b':' | b'.'))?;
     let address = reader::address(run.get(..end)?)?;
-    let port = reader::port(run.get(end.checked_add(1)?..)?);
-    let behind = if port.is_some() {
-        reader.rest()
-    } else {
-        text.get(end..)?
-    };
-    Some((address, port, behind))
+    match reader::port(run.get(end.checked_add(1)?..)?) {
+        Some(port) => Some((address, Some(port), behind)),
+        None => Some((address, None, text.get(end..)?)),
+    }
 }
 
 #[cfg(test)]
@@ -297,49 +317,63 @@ mod tests {
     use super::*;
     use crate::decode::tests::shown;
 
-    const VOICE: Voice = Voice {
-        programs: &["x"],
-        service: "x",
-        phrases: &[
-            silent("unimportant {ip}"),
-            failure("^no {user} from {ip}$"),
-            failure("by {method} of {any}[{ip}]: no"),
-            success("yes {host}"),
-        ],
-    };
+    const PHRASES: [Phrase; 5] = [
+        silent("unimportant {ip}"),
+        failure("^no {user} from {ip}$"),
+        failure("by {method} of {any}[{ip}]: no"),
+        success("yes {host}"),
+        failure("name={most},peer={ip}"),
+    ];
+
+    fn follow(line: &[u8]) -> Option<Found<'_>> {
+        PHRASES.iter().find_map(|phrase| phrase.follow(line))
+    }
 
     #[test]
     fn sentences_give_parties_and_verdict() {
         for (line, expected) in [
             (
                 "no an from 192.0.2.7",
-                "Service=x SourceIp=192.0.2.7 TargetUserName=an Outcome=failure",
+                "SourceIp=192.0.2.7 TargetUserName=an Outcome=failure",
             ),
             (
                 "no an from 198.51.100.1 from 192.0.2.7:50 ",
-                "Service=x SourceIp=192.0.2.7 SourcePort=50 TargetUserName=an from 198.51.100.1 Outcome=failure",
+                "SourceIp=192.0.2.7 SourcePort=50 TargetUserName=an from 198.51.100.1 Outcome=failure",
             ),
             ("no an from 192.0.2.7 and more", ""),
             (
                 "it: by PLAIN of gw[2001:db8::1]: no",
-                "Service=x SourceIp=2001:db8::1 AuthenticationMethod=PLAIN Outcome=failure",
+                "SourceIp=2001:db8::1 AuthenticationMethod=PLAIN Outcome=failure",
             ),
             (
                 "unimportant 192.0.2.7.50",
-                "Service=x SourceIp=192.0.2.7 SourcePort=50",
+                "SourceIp=192.0.2.7 SourcePort=50",
             ),
             (
                 "yes [2001:db8::1]:22",
-                "Service=x SourceIp=2001:db8::1 SourcePort=22 Outcome=success",
+                "SourceIp=2001:db8::1 SourcePort=22 Outcome=success",
             ),
             (
                 "yes gw.example.org.",
-                "Service=x SourceHostname=gw.example.org. Outcome=success",
+                "SourceHostname=gw.example.org. Outcome=success",
+            ),
+            ("no an from 192.0.2.7:50: and more", ""),
+            (
+                "unimportant 192.0.2.7:50: so",
+                "SourceIp=192.0.2.7 SourcePort=50",
+            ),
+            ("unimportant [IPv6:2001:db8::1] so", "SourceIp=2001:db8::1"),
+            ("unimportant 2001:db8::1: so", "SourceIp=2001:db8::1"),
+            (
+                "name=x,peer=198.51.100.1,x,peer=192.0.2.7",
+                "SourceIp=192.0.2.7 Outcome=failure",
             ),
             ("", ""),
         ] {
             let seen = shown(|event| {
-                VOICE.read(line.as_bytes(), event);
+                if let Some(found) = follow(line.as_bytes()) {
+                    found.set(event);
+                }
             });
             assert_eq!(seen, expected, "{line}");
         }
@@ -348,9 +382,9 @@ mod tests {
     #[test]
     fn a_line_made_to_be_slow_ends() {
         let line = "by of [".repeat(20_000);
-        assert!(!VOICE.speaks(line.as_bytes()));
+        assert_eq!(follow(line.as_bytes()), None);
         let line = format!("no {}", " from ".repeat(20_000));
-        assert!(!VOICE.speaks(line.as_bytes()));
+        assert_eq!(follow(line.as_bytes()), None);
     }
 
     proptest::proptest! {
@@ -358,7 +392,7 @@ mod tests {
         fn no_bytes_make_a_phrase_panic(bytes: Vec<u8>, at in 0usize..40) {
             let mut line = b"by PLAIN of gw[2001:db8::1]: no an from 192.0.2.7:5".to_vec();
             line.splice(at..at, bytes);
-            VOICE.speaks(&line);
+            follow(&line);
         }
     }
 }

@@ -17,7 +17,6 @@ pub const VOICES: &[Voice] = &[
     STUNNEL,
     NRPE,
     SASL,
-    LDAP,
     FAIL2BAN,
     SSHGUARD,
     SCANLOGD,
@@ -115,7 +114,6 @@ const OPENVPN: Voice = Voice {
         failure("TLS Error: cannot locate HMAC in incoming packet from [AF_INET6]{ip}"),
         failure("tls-crypt unwrap error{any}[AF_INET]{ip}"),
         success("^{ip} [{user}] Peer Connection Initiated with"),
-        silent("^{ip} "),
     ],
 };
 
@@ -213,15 +211,6 @@ const SASL: Voice = Voice {
     phrases: &[
         failure("auth failure: [user={user}] [service={any}"),
         failure("do_auth : auth failure: [user={user}]"),
-    ],
-};
-
-const LDAP: Voice = Voice {
-    programs: &["slapd"],
-    service: "slapd",
-    phrases: &[
-        failure("RESULT tag=97 err=49 "),
-        silent("ACCEPT from IP={ip}"),
     ],
 };
 

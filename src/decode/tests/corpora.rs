@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde_json::Value as Json;
@@ -116,13 +117,14 @@ const OTHER_ROOMS: [&str; 14] = [
     "php-url",
     "openhab",
     "selinux",
-    "oracleims",
     "mongodb",
     "cowrie",
     "grafana",
     "zoneminder",
     "bsd/",
     "squid",
+    // Lines made up to try fail2ban itself, of no program.
+    "zzz-generic-example",
 ];
 
 /// The command that prints the table: `cargo nextest run --lib --no-capture -E 'test(attempts_of_every_jail)'`.
@@ -166,7 +168,7 @@ fn attempts_of_every_jail_are_failures_from_the_host_named() {
     }
     all.print();
     none.print();
-    assert!(all.percent() >= 90.0 && none.percent() >= 95.0);
+    assert!(all.percent() >= 95.0 && none.percent() >= 98.0);
 }
 
 #[test]
@@ -231,7 +233,16 @@ fn judge(expected: &Json, line: &str, seen: &[Seen], attempts: &mut Share, other
     match expected["match"].as_bool() {
         Some(true) => {
             let host = expected["host"].as_str();
-            attempts.add(failed && (host.is_none() || host == found), told);
+            // One address may be written in many ways.
+            let same = |a: &str, b: &str| match (a.parse::<IpAddr>(), b.parse::<IpAddr>()) {
+                (Ok(a), Ok(b)) => a == b,
+                _ => a == b,
+            };
+            let is_host = match (host, found) {
+                (Some(host), Some(found)) => same(host, found),
+                (host, _) => host.is_none(),
+            };
+            attempts.add(failed && is_host, told);
         }
         Some(false) => others.add(!failed, told),
         None => {}
