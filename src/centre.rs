@@ -8,7 +8,7 @@ mod problem;
 mod profile;
 pub mod query;
 mod registry;
-mod store;
+pub mod store;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -230,6 +230,7 @@ pub async fn start(config: Config, metrics: CentreMetrics) -> Result<Running, St
             .serve(metrics.exposition.clone(), ready, stop.clone()),
     );
     tasks.spawn(registry.keep(stop.clone()));
+    tasks.spawn(keep_store(store.clone(), stop.clone()));
     tasks.spawn(keep_certificate(ca.clone(), keys, names, stop.clone()));
     tasks.close();
     let bytes_max = i64::try_from(config.database_bytes_max).unwrap_or(i64::MAX);
@@ -391,6 +392,23 @@ fn ready(store: Store) -> Ready {
         None => Ok(()),
         Some(fault) => Err(vec![format!("the store cannot be written: {fault}")]),
     })
+}
+
+/// What the store should do now and then is looked at this often.
+const STORE_EVERY: Duration = Duration::from_secs(60);
+
+async fn keep_store(store: Store, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(STORE_EVERY) => {}
+        }
+        match store.train().await {
+            Ok(true) => info!("a dictionary for payloads was trained"),
+            Ok(false) => {}
+            Err(error) => warn!(%error, "no dictionary could be trained"),
+        }
+    }
 }
 
 async fn keep_certificate(

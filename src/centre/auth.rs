@@ -13,7 +13,7 @@ use ring::digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::centre::problem::Problem;
-use crate::centre::store::tokens::{ApiToken, Role};
+use crate::centre::store::tokens::{ApiToken, Holder, Role};
 use crate::centre::store::{Store, StoreError};
 use crate::metrics::CentreMetrics;
 
@@ -40,7 +40,7 @@ impl Auth {
         }
     }
 
-    /// Lets the caller pass if its bearer token has at least that role.
+    /// Lets the caller pass if its bearer token has at least that role; tells who it is.
     ///
     /// # Errors
     /// 401 without a valid token, 403 with too small a role, 429 after many wrong ones.
@@ -49,7 +49,8 @@ impl Auth {
         headers: &HeaderMap,
         address: IpAddr,
         role: Role,
-    ) -> Result<(), Problem> {
+        now: Timestamp,
+    ) -> Result<Holder, Problem> {
         let refused = |detail| Problem::new(StatusCode::UNAUTHORIZED, "no valid token", detail);
         let Some(token) = bearer(headers) else {
             self.count("no_token");
@@ -57,13 +58,19 @@ impl Auth {
                 "no token: send `Authorization: Bearer …`; the first one stands in profile.yaml of the centre's data folder",
             ));
         };
-        match self.store.role(&hash(token)).await? {
-            Some(held) if held >= role => Ok(()),
-            Some(_) => {
+        match self.store.holder(&hash(token)).await? {
+            Some(holder) if holder.expires.is_some_and(|end| end <= now) => {
+                self.count("expired_token");
+                Err(refused("the token has expired"))
+            }
+            Some(holder) if holder.role >= role => Ok(holder),
+            Some(holder) => {
                 self.count("role");
+                let held = holder.role.as_str();
+                let needed = role.as_str();
                 Err(Problem::forbidden(
-                    "this token may only read",
-                    "this token may only read; the request needs one with the role administrator",
+                    "this token may not do that",
+                    format!("the role {held} may not do that; it needs the role {needed}"),
                 ))
             }
             None => {
@@ -82,8 +89,7 @@ impl Auth {
     /// When it could not be stored.
     pub async fn create_api_token(
         &self,
-        name: &str,
-        role: Role,
+        holder: Holder,
         now: Timestamp,
     ) -> Result<String, StoreError> {
         let mut secret = [0; SECRET_BYTES];
@@ -91,7 +97,7 @@ impl Auth {
             .fill(&mut secret)
             .expect("getrandom fails only on kernels older than 3.17 without /dev/urandom");
         let text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
-        self.keep_api_token(&text, name, role, now).await?;
+        self.keep_api_token(&text, holder, now).await?;
         Ok(text)
     }
 
@@ -102,14 +108,12 @@ impl Auth {
     pub async fn keep_api_token(
         &self,
         text: &str,
-        name: &str,
-        role: Role,
+        holder: Holder,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let token = ApiToken {
             hash: hash(text),
-            name: name.to_owned(),
-            role,
+            holder,
             created: now,
         };
         self.store.put_api_token(token).await

@@ -237,7 +237,7 @@ async fn take_batch(
         agency: standing.agency,
     };
     let agent = sender.agent.clone();
-    let (judged, _reserved) = judge(&doors.budget, reserved, body, packing, sender).await?;
+    let (judged, _reserved) = judge(doors, reserved, body, packing, sender).await?;
     let stored = doors
         .store
         .append(Batch {
@@ -273,20 +273,22 @@ async fn take_batch(
 
 /// Unpacks and parses away from the runtime's threads; the reservation grows with what comes out.
 async fn judge(
-    budget: &Budget,
+    doors: &Doors,
     mut reserved: OwnedSemaphorePermit,
     body: bytes::Bytes,
     packing: Packing,
     sender: Sender,
 ) -> Result<(Judged, OwnedSemaphorePermit), Problem> {
     let fault = |_| Problem::overloaded("the centre is stopping");
-    let place = budget
+    let place = doors
+        .budget
         .unpackers
         .clone()
         .acquire_owned()
         .await
         .map_err(fault)?;
-    let budget = budget.clone();
+    let budget = doors.budget.clone();
+    let packer = doors.store.packing().packer();
     let work = move || {
         let _place = place;
         let mut used = body.len();
@@ -304,7 +306,7 @@ async fn judge(
                 None => false,
             }
         })?;
-        let judged = batch::judge(&unpacked, &sender)?;
+        let judged = batch::judge(&unpacked, &sender, &packer)?;
         Ok((judged, reserved))
     };
     let judged = tokio::task::spawn_blocking(work)

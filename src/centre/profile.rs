@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::centre::auth::Auth;
 use crate::centre::store::StoreError;
-use crate::centre::store::tokens::Role;
+use crate::centre::store::tokens::{Holder, Role};
 
 #[derive(Debug, Error)]
 pub enum ProfileError {
@@ -57,14 +57,10 @@ pub async fn ensure(
     let token = match kept {
         // Also into a database that was restored from before it.
         Some(token) => {
-            auth.keep_api_token(token, NAME, Role::Administrator, now)
-                .await?;
+            auth.keep_api_token(token, administrator(), now).await?;
             token.to_owned()
         }
-        None => {
-            auth.create_api_token(NAME, Role::Administrator, now)
-                .await?
-        }
+        None => auth.create_api_token(administrator(), now).await?,
     };
     let text = text(url, ca, &token);
     if present.as_deref() != Some(text.as_str()) {
@@ -108,4 +104,13 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&part, path)
+}
+
+fn administrator() -> Holder {
+    Holder {
+        name: NAME.to_owned(),
+        role: Role::Administrator,
+        scope: String::new(),
+        expires: None,
+    }
 }

@@ -12,6 +12,7 @@ use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
+use jiff::Timestamp;
 
 use crate::centre::auth::Auth;
 use crate::centre::listen::PeerAddress;
@@ -44,6 +45,7 @@ const QUERY_BYTES_MAX: usize = 8 * 1024;
 pub fn router(desk: Desk) -> Router {
     let reading = Router::new()
         .route("/v1/alerts", get(alerts::list))
+        .route("/v1/alerts/counts", get(alerts::counts))
         .route("/v1/alerts/{id}", get(alerts::show))
         .route("/v1/agents", get(agents::list))
         .layer(middleware::from_fn_with_state(desk.clone(), may_read));
@@ -60,7 +62,7 @@ pub fn router(desk: Desk) -> Router {
 /// What stands behind no route.
 pub async fn nothing_here() -> Problem {
     Problem::not_found(
-        "there are /v1/alerts, /v1/alerts/{id}, /v1/agents, /v1/agents/{id}/revoke, /v1/tokens and /v1/enrol",
+        "there are /v1/alerts, /v1/alerts/counts, /v1/alerts/{id}, /v1/agents, /v1/agents/{id}/revoke, /v1/tokens and /v1/enrol",
     )
 }
 
@@ -86,10 +88,15 @@ async fn pass(
     desk: Desk,
     PeerAddress(address): PeerAddress,
     role: Role,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    desk.auth.require(request.headers(), address, role).await?;
+    let now = Timestamp::now();
+    let holder = desk
+        .auth
+        .require(request.headers(), address, role, now)
+        .await?;
+    request.extensions_mut().insert(holder);
     let length = request.uri().query().map_or(0, str::len);
     if length > QUERY_BYTES_MAX {
         return Err(Problem::new(
@@ -112,6 +119,7 @@ fn route(path: &str) -> &'static str {
     match path {
         "/v1/alerts" => "/v1/alerts",
         "/v1/agents" => "/v1/agents",
+        "/v1/alerts/counts" => "/v1/alerts/counts",
         "/v1/tokens" => "/v1/tokens",
         _ if path.starts_with("/v1/alerts/") => "/v1/alerts/{id}",
         _ => "/v1/agents/{id}/revoke",

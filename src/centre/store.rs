@@ -3,8 +3,14 @@
 
 pub mod agents;
 pub mod alerts;
+pub mod counts;
+pub mod packing;
 pub mod received;
+pub mod search;
 pub mod tokens;
+mod upkeep;
+mod words;
+pub mod work;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +23,9 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use thiserror::Error;
+use tracing::info;
 
+use self::packing::Packing;
 use self::writer::{Write, Writer};
 
 #[derive(Debug, Error)]
@@ -79,6 +87,7 @@ pub struct Store {
     readers: SqlitePool,
     writer: Writer,
     path: Arc<Path>,
+    packing: Packing,
 }
 
 impl Store {
@@ -115,6 +124,22 @@ impl Store {
                 path: path.clone(),
                 source,
             })?;
+        let taken = upkeep::take_over(&mut db).await.map_err(failed)?;
+        if taken > 0 {
+            info!(
+                alerts = taken,
+                "alerts of an earlier version were taken over"
+            );
+        }
+        let packing = Packing::default();
+        let dictionaries: Vec<(i64, Vec<u8>)> =
+            sqlx::query_as("SELECT number, bytes FROM dictionaries")
+                .fetch_all(&mut db)
+                .await
+                .map_err(failed)?;
+        for (number, bytes) in &dictionaries {
+            packing.add(*number, bytes);
+        }
         let writer = Writer::start(write, db);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -126,7 +151,13 @@ impl Store {
             readers,
             writer,
             path: path.into(),
+            packing,
         })
+    }
+
+    /// What payloads are packed with.
+    pub fn packing(&self) -> &Packing {
+        &self.packing
     }
 
     /// Finishes what is queued, then closes.

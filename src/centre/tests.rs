@@ -325,7 +325,7 @@ async fn the_query_api_says_who_may_and_what_is_wrong() {
     let centre = Centre::start().await;
     let reader = centre
         .auth()
-        .create_api_token("test", store::tokens::Role::Reader, Timestamp::now())
+        .create_api_token(holder(store::tokens::Role::Reader, ""), Timestamp::now())
         .await
         .unwrap();
     let admin = centre.token.clone();
@@ -339,14 +339,14 @@ async fn the_query_api_says_who_may_and_what_is_wrong() {
             "POST",
             "/v1/tokens",
             403,
-            "this token may only read",
+            "this token may not do that",
         ),
         (
             &reader,
             "POST",
             "/v1/agents/x/revoke",
             403,
-            "this token may only read",
+            "this token may not do that",
         ),
         (
             &admin,
@@ -976,6 +976,15 @@ impl Answer {
 
     fn title(&self) -> &str {
         self.json["title"].as_str().unwrap_or_default()
+    }
+}
+
+fn holder(role: store::tokens::Role, scope: &str) -> store::tokens::Holder {
+    store::tokens::Holder {
+        name: role.as_str().to_owned(),
+        role,
+        scope: scope.to_owned(),
+        expires: None,
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod list;
 mod show;
 pub mod tail;
+mod work;
 
 use std::process::ExitCode;
 
@@ -97,7 +98,16 @@ pub struct Filter {
     /// Field that has this value; may be given several times
     #[arg(long = "field", value_name = "NAME=VALUE")]
     fields: Vec<String>,
-    /// Part of the title, the record or a field's value
+    /// Where it stands: new, acknowledged, in-progress, closed; may be given several times
+    #[arg(long, value_name = "STATUS")]
+    status: Vec<String>,
+    /// Person who has it
+    #[arg(long, value_name = "NAME")]
+    assignee: Option<String>,
+    /// Tag of the rule and those below it, such as attack.t1110 or T1110
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Words of the title, the record or a field's value, with or without their marks; `brut*` is a beginning
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
 }
@@ -114,12 +124,15 @@ impl Filter {
             ("rule", &self.rule),
             ("host", &self.host),
             ("agency", &self.agency),
+            ("assignee", &self.assignee),
+            ("tag", &self.tag),
             ("text", &self.text),
         ] {
             if let Some(value) = value {
                 pairs.push((name, value.clone()));
             }
         }
+        pairs.extend(self.status.iter().map(|status| ("status", status.clone())));
         pairs.extend(self.fields.iter().map(|field| ("field", field.clone())));
         pairs
     }

@@ -254,6 +254,9 @@ impl Player {
                 self.judge(&source, &packet.record(id), decoder.as_mut())?;
             }
         }
+        if let Some((_, decoder)) = &mut decoder {
+            self.finish(&source, decoder.as_mut())?;
+        }
         Ok(())
     }
 

@@ -1,28 +1,35 @@
-//! Packets to events: starts of TCP connections, and DNS messages. Holds no connection's state, so a port that
-//! answers looks like one that doesn't.
+//! Packets to events: starts of TCP connections, DNS messages, and what is said in connections of the protocols known.
 
 pub mod certificate;
 pub mod conversation;
 pub mod dialogue;
 pub mod dns;
 pub mod flow;
+pub mod ftp;
 pub mod http;
+pub mod imap;
 pub mod packet;
+pub mod pop;
+pub mod smtp;
 pub mod ssh;
+pub mod stream;
+pub mod telnet;
 pub mod tls;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
+use crate::decode::net::dialogue::Scene;
 use crate::decode::net::dns::{Kind, Message};
 use crate::decode::net::flow::Recent;
 use crate::decode::net::packet::{Packet, Tcp, Transport, Udp};
+use crate::decode::net::stream::{Reading, Streams, Talk};
 use crate::decode::{DecodeError, Decoder, LinkType};
 use crate::event::Event;
-use crate::event::field::{self, Fields};
+use crate::event::field::{self, Fields, network};
 use crate::event::logsource::LogSources;
 use crate::record::Record;
 
@@ -53,6 +60,7 @@ pub struct NetDecoder {
     /// Keyed by a secret hash: nobody can make a message that hides another.
     messages: Recent<u64>,
     hasher: RandomState,
+    streams: Streams,
 }
 
 /// A second SYN with the same number is sent again, or seen again; one with another number is another connection.
@@ -91,6 +99,7 @@ impl NetDecoder {
             starts: Recent::new(STARTS_MAX, START_WITHIN),
             messages: Recent::new(MESSAGES_MAX, MESSAGE_WITHIN),
             hasher: RandomState::new(),
+            streams: Streams::default(),
         }
     }
 
@@ -125,10 +134,15 @@ impl NetDecoder {
                 emit(&event);
             }
         }
-        match whole_message(tcp, &ends) {
-            Some(message) => self.dns(record, packet, &ends, "tcp", message, emit),
-            None => Ok(()),
-        }
+        let viewpoint = &self.viewpoint;
+        self.streams.segment(
+            ends.source,
+            ends.destination,
+            tcp,
+            record.read_at,
+            packet.vlan,
+            &mut |talk, read| viewpoint.stage(talk, read, emit),
+        )
     }
 
     fn udp(
@@ -190,20 +204,51 @@ impl NetDecoder {
     ) -> Event<'r> {
         // No raw: keyword rules have nothing to find in a packet, and no mask could look into its bytes.
         let mut event = Event::new(b"");
-        event.time = Some(record.read_at);
-        event.logsources = match self.viewpoint {
-            Viewpoint::Host(_) => LogSources::of(Some("linux"), &[], &[]),
-            Viewpoint::Elsewhere => LogSources::default(),
+        let talk = Talk {
+            client: ends.source,
+            server: ends.destination,
+            at: record.read_at,
+            vlan: packet.vlan,
         };
-        event.set(field::SOURCE_IP, ends.source.0);
-        event.set(field::SOURCE_PORT, ends.source.1);
-        event.set(field::DESTINATION_IP, ends.destination.0);
-        event.set(field::DESTINATION_PORT, ends.destination.1);
+        self.viewpoint.prepare(&talk, protocol, &mut event);
+        event
+    }
+}
+
+impl Viewpoint {
+    /// Sets what an event has of its flow.
+    fn prepare(&self, talk: &Talk, protocol: &'static str, event: &mut Event<'_>) {
+        event.time = Some(talk.at);
+        event.logsources = match self {
+            Self::Host(_) => LogSources::of(Some("linux"), &[], &[]),
+            Self::Elsewhere => LogSources::default(),
+        };
+        event.logsources.also = Some("zeek");
+        event.set(field::SOURCE_IP, talk.client.0);
+        event.set(field::SOURCE_PORT, talk.client.1);
+        event.set(field::DESTINATION_IP, talk.server.0);
+        event.set(field::DESTINATION_PORT, talk.server.1);
         event.set(field::PROTOCOL, protocol);
-        if let Some(vlan) = packet.vlan {
+        event.set(network::ORIG_H, talk.client.0);
+        event.set(network::ORIG_P, talk.client.1);
+        event.set(network::RESP_H, talk.server.0);
+        event.set(network::RESP_P, talk.server.1);
+        if let Some(vlan) = talk.vlan {
             event.set(field::VLAN_ID, vlan);
         }
-        event
+    }
+
+    /// Has a conversation read and tell.
+    fn stage(&self, talk: &Talk, read: Reading<'_>, emit: &mut dyn FnMut(&Event<'_>)) {
+        let initiated = match (self.is_own(talk.client.0), self.is_own(talk.server.0)) {
+            (false, false) => None,
+            (is_own, _) => Some(is_own),
+        };
+        let scene = Scene {
+            prepare: &|event| self.prepare(talk, "tcp", event),
+            initiated,
+        };
+        read(&scene, emit);
     }
 }
 
@@ -224,6 +269,12 @@ impl Decoder for NetDecoder {
             Transport::Other(_) => Ok(()),
         }
     }
+
+    fn flush(&mut self, now: Timestamp, _fields: &Fields, emit: &mut dyn FnMut(&Event<'_>)) {
+        let viewpoint = &self.viewpoint;
+        self.streams
+            .flush(now, &mut |talk, read| viewpoint.stage(talk, read, emit));
+    }
 }
 
 impl Ends {
@@ -237,16 +288,6 @@ impl Ends {
             destination: self.source,
         }
     }
-}
-
-/// RFC 1035 4.2.2: a length of two bytes, and the message. Only one that fills its segment is read: what begins in
-/// the middle of a stream can't be told from it without reassembly.
-fn whole_message<'p>(tcp: &Tcp<'p>, ends: &Ends) -> Option<&'p [u8]> {
-    if !ends.has_port(dns::PORT) {
-        return None;
-    }
-    let (length, message) = tcp.payload.split_first_chunk()?;
-    (usize::from(u16::from_be_bytes(*length)) == message.len()).then_some(message)
 }
 
 #[cfg(test)]

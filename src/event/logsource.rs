@@ -8,6 +8,8 @@ use smallvec::SmallVec;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct LogSources<'r> {
     pub product: Option<Cow<'r, str>>,
+    /// A second product whose log the event could as well be: what is read from packets is what Zeek writes.
+    pub also: Option<&'static str>,
     pub categories: SmallVec<[Cow<'r, str>; 2]>,
     pub services: SmallVec<[Cow<'r, str>; 4]>,
 }
@@ -20,6 +22,7 @@ impl<'r> LogSources<'r> {
     ) -> Self {
         Self {
             product: product.map(Cow::Borrowed),
+            also: None,
             categories: categories.iter().map(|&c| Cow::Borrowed(c)).collect(),
             services: services.iter().map(|&s| Cow::Borrowed(s)).collect(),
         }
@@ -37,7 +40,7 @@ pub struct LogSource {
 impl LogSource {
     pub fn accepts(&self, event: &LogSources<'_>) -> bool {
         let product = match &self.product {
-            Some(wanted) => event.product.as_deref() == Some(wanted.as_str()),
+            Some(wanted) => [event.product.as_deref(), event.also].contains(&Some(wanted.as_str())),
             None => true,
         };
         product

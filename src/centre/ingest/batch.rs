@@ -5,8 +5,10 @@ use std::io::Read as _;
 use thiserror::Error;
 
 use crate::alert::{ALERT_BYTES_MAX, Alert, AlertId, CAUSES_MAX};
-use crate::centre::store::alerts::Row;
+use crate::centre::store::alerts::{Row, RowError};
+use crate::centre::store::packing::{Packer, Press};
 use crate::centre::store::received::{Range, ranges};
+use crate::centre::store::search::CENTRE;
 use crate::deliver::wire::{BATCH_BYTES_MAX, BATCH_LINES_MAX, RawLine, Rejected};
 
 /// Who sent it, as it is registered.
@@ -96,7 +98,7 @@ pub fn unpack(
 ///
 /// # Errors
 /// When there are too many lines; no line spoils the batch otherwise.
-pub fn judge(unpacked: &[u8], sender: &Sender) -> Result<Judged, BatchError> {
+pub fn judge(unpacked: &[u8], sender: &Sender, packer: &Packer) -> Result<Judged, BatchError> {
     let text = unpacked.strip_suffix(b"\n").unwrap_or(unpacked);
     let mut judged = Judged::default();
     if text.is_empty() {
@@ -105,6 +107,7 @@ pub fn judge(unpacked: &[u8], sender: &Sender) -> Result<Judged, BatchError> {
     if memchr::memchr_iter(b'\n', text).count() >= BATCH_LINES_MAX {
         return Err(BatchError::Lines);
     }
+    let mut press = packer.press().map_err(|_| BatchError::Memory)?;
     let mut numbers = Vec::new();
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let raw: RawLine<'_> = match serde_json::from_slice(line) {
@@ -122,7 +125,7 @@ pub fn judge(unpacked: &[u8], sender: &Sender) -> Result<Judged, BatchError> {
             continue;
         }
         numbers.push(number);
-        match read(raw.alert.get(), sender) {
+        match read(raw.alert.get(), sender, &mut press) {
             Ok(row) => judged.rows.push(row),
             Err((id, fault)) => judged.reject(index, id, fault),
         }
@@ -166,7 +169,11 @@ const RULE_ID_BYTES_MAX: usize = 256;
 /// SigmaHQ's convention is 110 characters; room for four bytes each and more.
 const TITLE_BYTES_MAX: usize = 1024;
 
-fn read(text: &str, sender: &Sender) -> Result<Row, (Option<AlertId>, Fault)> {
+fn read(
+    text: &str,
+    sender: &Sender,
+    press: &mut Press<'_>,
+) -> Result<Row, (Option<AlertId>, Fault)> {
     if text.len() > ALERT_BYTES_MAX {
         let why = format!(
             "the alert has {} bytes, {ALERT_BYTES_MAX} are allowed",
@@ -180,8 +187,11 @@ fn read(text: &str, sender: &Sender) -> Result<Row, (Option<AlertId>, Fault)> {
     })?;
     let id = alert.id;
     check(&mut alert, sender).map_err(|fault| (Some(id), fault))?;
-    Row::new(&alert).map_err(|fault| {
-        let why = format!("cannot be stored: {}", words(&fault));
+    Row::new(&alert, press).map_err(|fault| {
+        let why = match fault {
+            RowError::Json(fault) => format!("cannot be stored: {}", words(&fault)),
+            RowError::Packing(_) => "cannot be packed".to_owned(),
+        };
         (Some(id), Fault::new("shape", why))
     })
 }
@@ -207,6 +217,8 @@ fn check(alert: &mut Alert, sender: &Sender) -> Result<(), Fault> {
     if i64::try_from(alert.count()).is_err() {
         return Err(Fault::new("shape", "count is above 2^63 - 1"));
     }
+    // What a centre says of an alert stands under this name; nobody else says it.
+    alert.other.remove(CENTRE);
     // What the agent leaves out is filled in from its registration; what it says must agree.
     if alert.agent.is_empty() {
         alert.agent.clone_from(&sender.agent);

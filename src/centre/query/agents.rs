@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use crate::centre::problem::Problem;
 use crate::centre::query::parameters::{self, Pairs, unknown};
 use crate::centre::query::{Desk, PAGE};
 use crate::centre::store;
+use crate::centre::store::tokens::Holder;
 
 /// One page of agents, by id.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +63,7 @@ impl From<store::agents::Agent> for Agent {
 /// GET /v1/agents
 pub async fn list(
     State(desk): State<Desk>,
+    Extension(holder): Extension<Holder>,
     pairs: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<Page>, Problem> {
     let Query(pairs) = pairs.map_err(|_| Problem::bad_request("the query cannot be decoded"))?;
@@ -76,7 +78,7 @@ pub async fn list(
     }
     let mut agents: Vec<Agent> = desk
         .store
-        .agents(after, limit + 1)
+        .agents(&holder.scope, after, limit + 1)
         .await?
         .into_iter()
         .map(Agent::from)
@@ -97,11 +99,17 @@ pub struct Changed {
 /// POST /v1/agents/{id}/revoke: from now on its requests get 403; what it sent stays.
 pub async fn revoke(
     State(desk): State<Desk>,
+    Extension(holder): Extension<Holder>,
     Path(id): Path<String>,
 ) -> Result<Json<Changed>, Problem> {
     let state = store::agents::State::Revoked;
+    let nothing = || Problem::not_found("there is no such agent here");
+    let standing = desk.registry.standing_of(&id).await?;
+    if !standing.is_some_and(|standing| holder.sees(&standing.agency)) {
+        return Err(nothing());
+    }
     if !desk.store.set_agent_state(&id, state).await? {
-        return Err(Problem::not_found("there is no such agent here"));
+        return Err(nothing());
     }
     desk.registry.refresh().await?;
     tracing::info!(agent = %id, "an agent was revoked");

@@ -1,7 +1,7 @@
 //! POST /v1/tokens: what an agency enrols its hosts with.
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::centre::listen::read_body;
 use crate::centre::problem::Problem;
 use crate::centre::query::Desk;
 use crate::centre::query::parameters::{agency, wrong};
-use crate::centre::store::tokens::EnrolmentToken;
+use crate::centre::store::tokens::{EnrolmentToken, Holder};
 use crate::centre::store::{Store, StoreError};
 use crate::deliver::identity::{KeyPin, Token};
 
@@ -47,13 +47,20 @@ const LIFE: SignedDuration = SignedDuration::from_hours(24);
 const LIFE_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// POST /v1/tokens
-pub async fn create(State(desk): State<Desk>, request: Request) -> Result<Json<Created>, Problem> {
+pub async fn create(
+    State(desk): State<Desk>,
+    Extension(holder): Extension<Holder>,
+    request: Request,
+) -> Result<Json<Created>, Problem> {
     let body = read_body(request, BODY_BYTES_MAX).await?;
     let asked: NewToken = serde_json::from_slice(&body).map_err(|fault| {
         let words = crate::diagnostic::visible(&fault.to_string());
         Problem::bad_request(format!("expected {{agency, uses, expires, from}}: {words}"))
     })?;
     let token = check(&asked, Timestamp::now())?;
+    if !holder.sees(&token.agency) {
+        return Err(Problem::not_found("there is no such agency here"));
+    }
     let token = store(&desk.store, desk.pin, token).await?;
     tracing::info!(agency = %asked.agency, uses = asked.uses, "an enrolment token was made");
     Ok(Json(Created { token }))

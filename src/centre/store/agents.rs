@@ -306,12 +306,13 @@ impl Store {
             .collect()
     }
 
-    /// Returns agents by id, those above `after`.
+    /// Returns agents of an agency and all below it (empty: of all) by id, those above `after`.
     ///
     /// # Errors
     /// When the database can't be read.
     pub async fn agents(
         &self,
+        scope: &str,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Agent>, StoreError> {
@@ -321,9 +322,11 @@ impl Store {
              (SELECT TOTAL(unexplained) FROM epochs e WHERE e.agent = a.id),
              (SELECT TOTAL(stated) FROM epochs e WHERE e.agent = a.id)
              FROM agents a LEFT JOIN heartbeats h ON h.agent = a.id
-             WHERE a.id > ? ORDER BY a.id LIMIT ?",
+             WHERE a.id > ?1 AND (?2 = '' OR a.agency = ?2 OR (a.agency >= ?2 || '/' AND a.agency < ?2 || '0'))
+             ORDER BY a.id LIMIT ?3",
         )
         .bind(after.unwrap_or_default())
+        .bind(scope)
         .bind(super::clamp(limit as u64))
         .fetch_all(&self.readers)
         .await?;

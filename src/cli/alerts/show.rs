@@ -7,8 +7,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::alert::Alert;
+use crate::centre::store::search::CENTRE;
 use crate::cli::agents::url_part;
-use crate::cli::alerts::{Advice, Form};
+use crate::cli::alerts::{Advice, Form, work};
 use crate::cli::listing::json;
 use crate::cli::time;
 use crate::deliver::forward::{Client, query};
@@ -31,9 +32,14 @@ pub async fn show(
     match output {
         Form::Json => json(&mut out, raw.get())?,
         Form::Text => {
-            let alert: Alert = serde_json::from_str(raw.get())?;
+            let mut alert: Alert = serde_json::from_str(raw.get())?;
+            let known = alert.other.remove(CENTRE);
             let advice = advice(&alert.rule.id);
-            write(&mut out, &alert, advice.as_ref(), &TimeZone::system())?;
+            let zone = TimeZone::system();
+            write(&mut out, &alert, advice.as_ref(), &zone)?;
+            if let Some(known) = known {
+                work::write(&mut out, &serde_json::from_value(known)?, &zone)?;
+            }
         }
     }
     out.flush()?;
@@ -180,7 +186,7 @@ fn what_to_do(out: &mut impl Write, advice: &Advice) -> io::Result<()> {
     Ok(())
 }
 
-fn pair(out: &mut impl Write, name: &str, value: &str) -> io::Result<()> {
+pub fn pair(out: &mut impl Write, name: &str, value: &str) -> io::Result<()> {
     let name = visible(name);
     writeln!(out, "  {name:NAME_WIDTH$} {}", visible(value))
 }

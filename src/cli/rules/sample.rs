@@ -17,6 +17,8 @@ use crate::detect::correlate::{Correlator, Limits};
 use crate::detect::mask::Masker;
 use crate::detect::rule::{RuleIndex, Ruleset, Scratch};
 use crate::detect::{Detection, Scene, Sighting};
+use crate::event::Event;
+use crate::event::field::Fields;
 use crate::record::{FileId, Position, Record, SourceId};
 use crate::source::pcap;
 
@@ -185,6 +187,20 @@ pub fn packets_of(rules: &Arc<Ruleset>, path: &Path) -> anyhow::Result<Vec<Detec
             let _ = player.play(&packet.record(id), decoder.as_mut());
         }
     }
+    if let Some((_, decoder)) = &mut decoder {
+        let end = Record {
+            position: Position::Offset {
+                file: id,
+                offset: u64::MAX,
+            },
+            read_at: READ_AT,
+            bytes: Bytes::new(),
+            cut: false,
+        };
+        player.judge(&end, |fields, emit| {
+            decoder.flush(Timestamp::MAX, fields, emit)
+        });
+    }
     Ok(player.found)
 }
 
@@ -221,10 +237,18 @@ impl<'r> Player<'r> {
         record: &Record,
         decoder: &mut dyn Decoder,
     ) -> Result<(), decode::DecodeError> {
+        self.judge(record, |fields, emit| decoder.decode(record, fields, emit))
+    }
+
+    fn judge<R>(
+        &mut self,
+        record: &Record,
+        events: impl FnOnce(&Fields, &mut dyn FnMut(&Event<'_>)) -> R,
+    ) -> R {
         let (rules, scene) = (self.rules, &self.scene);
         let mut matched = Vec::new();
         let mut number = 0;
-        let outcome = decoder.decode(record, rules.fields(), &mut |event| {
+        let outcome = events(rules.fields(), &mut |event| {
             let seen = Sighting {
                 source: &self.source,
                 record,

@@ -3,10 +3,17 @@
 
 use crate::decode::DecodeError;
 use crate::decode::net::dialogue::{Guess, Opening, Out, Protocol, Scene, Side, Step};
+use crate::decode::net::dns::stream::DnsStream;
+use crate::decode::net::ftp::Ftp;
 use crate::decode::net::http::Http;
+use crate::decode::net::imap::Imap;
+use crate::decode::net::pop::Pop;
+use crate::decode::net::smtp::Smtp;
 use crate::decode::net::ssh::Ssh;
+use crate::decode::net::telnet::Telnet;
 use crate::decode::net::tls::Tls;
 use crate::event::Event;
+use crate::event::field::network;
 
 /// One connection over TCP.
 #[derive(Default)]
@@ -37,6 +44,12 @@ const PROTOCOLS: &[(Judge, Begin)] = &[
     (Http::guess, || Box::new(Http::default())),
     (Tls::guess, || Box::new(Tls::default())),
     (Ssh::guess, || Box::new(Ssh::default())),
+    (Smtp::guess, || Box::new(Smtp::default())),
+    (Ftp::guess, || Box::new(Ftp::default())),
+    (Pop::guess, || Box::new(Pop::default())),
+    (Imap::guess, || Box::new(Imap::default())),
+    (Telnet::guess, || Box::new(Telnet::default())),
+    (DnsStream::guess, || Box::new(DnsStream)),
 ];
 
 impl Conversation {
@@ -78,6 +91,7 @@ impl Conversation {
                 Ok(step) => return Ok(step.after(used)),
                 Err(error) => {
                     self.finish(scene, emit);
+                    anomaly(error, &mut Out { scene, emit });
                     return Err(error);
                 }
             }
@@ -126,6 +140,19 @@ impl Conversation {
         }
         Some(Step::Used(0))
     }
+}
+
+/// Tells what broke its protocol, by words of a closed set.
+pub fn anomaly(error: DecodeError, out: &mut Out<'_, '_>) {
+    let (how, what) = match error {
+        DecodeError::Foreign { what } => ("foreign", what),
+        DecodeError::Malformed { what, .. } => ("malformed", what),
+        DecodeError::Truncated { what, .. } => ("truncated", what),
+        DecodeError::TooDeep { what, .. } => ("too deep", what),
+    };
+    let mut event = out.event(&["network_anomaly"], &["weird"]);
+    event.set(network::ANOMALY, format!("{how} {what}"));
+    out.emit(&event);
 }
 
 #[cfg(test)]

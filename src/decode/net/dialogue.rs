@@ -190,6 +190,33 @@ pub fn line<'b>(
     }
 }
 
+/// Reads a line of an answer with a code of three digits (RFC 959 4.2, RFC 5321 4.2); `within` is the code of one
+/// that goes on. Returns code and text of its last line.
+pub fn reply<'b>(line: &'b [u8], within: &mut Option<[u8; 3]>) -> Option<([u8; 3], &'b [u8])> {
+    let (code, rest) = line.split_first_chunk::<3>()?;
+    let is_code = code.iter().all(u8::is_ascii_digit) && within.is_none_or(|known| known == *code);
+    match rest.first() {
+        _ if !is_code => None,
+        Some(b'-') => {
+            *within = Some(*code);
+            None
+        }
+        _ => {
+            *within = None;
+            Some((*code, rest.trim_ascii_start()))
+        }
+    }
+}
+
+/// Whether `bytes` begin with a word in either case, as far as they go.
+pub fn word(bytes: &[u8], words: &[&[u8]]) -> Guess {
+    const LONGEST: usize = 24;
+    let start = bytes.get(..LONGEST).unwrap_or(bytes).to_ascii_uppercase();
+    words
+        .iter()
+        .fold(Guess::No, |best, word| best.or(Guess::tag(&start, word)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

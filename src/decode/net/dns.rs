@@ -1,17 +1,22 @@
 //! Reads one DNS message (RFC 1035): the first question and the answers' texts. Follows no transaction, verifies no
 //! DNSSEC, and reads neither updates nor notifications.
 
+pub mod stream;
+
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::decode::DecodeError;
-use crate::event::Event;
 use crate::event::field;
+use crate::event::field::network;
+use crate::event::{Event, Value};
 use smallvec::SmallVec;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub id: u16,
+    /// The header's, RFC 1035 4.1.1.
+    pub flags: u16,
     pub kind: Kind,
     pub question: Question,
     /// Of kinds that have a text; at most `ANSWERS_MAX`.
@@ -32,6 +37,8 @@ pub struct Question {
     pub name: Name,
     /// QTYPE.
     pub of: u16,
+    /// QCLASS.
+    pub class: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +71,8 @@ const HEADER_BYTES: usize = 12;
 const POINTERS_MAX: usize = 127;
 /// RFC 9619: exactly one; a few more are stepped over to reach the answers.
 const QUESTIONS_MAX: u16 = 8;
+
+const REFUSED: u8 = 5;
 
 const A: u16 = 1;
 const NS: u16 = 2;
@@ -142,6 +151,7 @@ impl Message {
         let question = reader.question()?;
         let mut message = Self {
             id,
+            flags,
             kind: match flags >> 15 {
                 0 => Kind::Query,
                 _ => Kind::Response((flags & 0x0f) as u8),
@@ -159,21 +169,51 @@ impl Message {
     }
 
     pub fn set(self, event: &mut Event<'_>) {
-        let Question { name, of } = self.question;
+        let Question { name, of, class } = self.question;
         event.set(field::DNS_QUERY, name.text.clone());
         event.set(field::QUERY_NAME, name.text);
         event.set(field::QUERY_LENGTH, name.length as i64);
-        event.set(field::RECORD_TYPE, type_name(of).into_owned());
+        let type_text = type_name(of).into_owned();
+        event.set(field::RECORD_TYPE, type_text.clone());
+        event.set(field::QTYPE_NAME, type_text);
+        event.set(network::QCLASS_NAME, class_name(class));
+        event.set(network::TRANS_ID, self.id);
+        for (id, bit) in [
+            (network::DNS_AA, 10),
+            (network::DNS_TC, 9),
+            (network::DNS_RD, 8),
+            (network::DNS_RA, 7),
+        ] {
+            event.set(id, self.flags >> bit & 1 == 1);
+        }
+        event.set(network::DNS_Z, self.flags >> 4 & 7);
         if let Kind::Response(code) = self.kind {
-            event.set(field::DNS_RCODE, rcode_name(code).into_owned());
+            let code_text = rcode_name(code).into_owned();
+            event.set(field::DNS_RCODE, code_text.clone());
+            event.set(network::RCODE_NAME, code_text);
+            event.set(network::REJECTED, code == REFUSED);
         }
         for answer in self.answers {
-            match answer {
-                Answer::Address(address) => event.set(field::DNS_ANSWER, address),
-                Answer::Name(name) => event.set(field::DNS_ANSWER, name.text),
-                Answer::Text(text) => event.set(field::DNS_ANSWER, text),
-            }
+            let value = match answer {
+                Answer::Address(address) => Value::Ip(address),
+                Answer::Name(name) => name.text.into(),
+                Answer::Text(text) => text.into(),
+            };
+            event.set(field::ZEEK_ANSWERS, value.clone());
+            event.set(network::QUERY_RESULTS, value.clone());
+            event.set(field::DNS_ANSWER, value);
         }
+    }
+}
+
+fn class_name(class: u16) -> Cow<'static, [u8]> {
+    // RFC 6762 5.4: the highest bit asks for an answer to one.
+    match class & 0x7fff {
+        1 => Cow::Borrowed(b"C_INTERNET"),
+        3 => Cow::Borrowed(b"C_CHAOS"),
+        4 => Cow::Borrowed(b"C_HESIOD"),
+        255 => Cow::Borrowed(b"C_ANY"),
+        other => Cow::Owned(format!("qclass-{other}").into_bytes()),
     }
 }
 
@@ -227,8 +267,8 @@ impl<'m> Reader<'m> {
     fn question(&mut self) -> Result<Question, DecodeError> {
         let name = self.name()?;
         let of = self.number("DNS question")?;
-        self.skip(2, "DNS question")?;
-        Ok(Question { name, of })
+        let class = self.number("DNS question")?;
+        Ok(Question { name, of, class })
     }
 
     fn answers(

@@ -144,6 +144,7 @@ impl Candidates {
 /// Equality of two lifetimes, which the derived one does not allow.
 fn is_same(a: &LogSources<'_>, b: &LogSources<'_>) -> bool {
     a.product.as_deref() == b.product.as_deref()
+        && a.also == b.also
         && a.categories.iter().eq(b.categories.iter())
         && a.services.iter().eq(b.services.iter())
 }
@@ -152,6 +153,7 @@ fn owned(event: &LogSources<'_>) -> LogSources<'static> {
     let own = |word: &Cow<'_, str>| Cow::Owned(word.to_string());
     LogSources {
         product: event.product.as_ref().map(own),
+        also: event.also,
         categories: event.categories.iter().map(own).collect(),
         services: event.services.iter().map(own).collect(),
     }

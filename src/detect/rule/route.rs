@@ -17,7 +17,8 @@ impl Routes {
 
     /// Returns the rules that accept an event of these log sources, each once, in order.
     pub fn rules(&self, event: &LogSources<'_>) -> Vec<u32> {
-        let products = words(event.product.as_slice());
+        let mut products = words(event.product.as_slice());
+        products.extend(event.also.map(|also| Some(also.to_owned())));
         let categories = words(&event.categories);
         let services = words(&event.services);
         let mut rules = Vec::new();
@@ -81,6 +82,10 @@ mod tests {
             LogSources::of(None, &["webserver"], &[]),
             LogSources::of(None, &[], &[]),
             LogSources::of(Some("windows"), &["x", "x"], &[]),
+            LogSources {
+                also: Some("windows"),
+                ..LogSources::of(Some("linux"), &["webserver"], &[])
+            },
         ] {
             let accepted: Vec<_> = (0..)
                 .zip(&asked)

@@ -63,6 +63,7 @@ pub fn logsources<'r>(of: &Json) -> LogSources<'r> {
     };
     LogSources {
         product: words("product").into_iter().next(),
+        also: None,
         categories: words("category").into_iter().collect(),
         services: words("service").into_iter().collect(),
     }

@@ -238,68 +238,72 @@ pub const HELO: FieldId = at(107);
 pub const MAIL_FROM: FieldId = at(108);
 /// Envelope, each.
 pub const RCPT_TO: FieldId = at(109);
+/// Of the mail itself.
+pub const MAIL_HEADER_FROM: FieldId = at(110);
+/// Of the mail itself.
+pub const MAIL_HEADER_TO: FieldId = at(111);
 /// Code and text.
-pub const LAST_REPLY: FieldId = at(110);
+pub const LAST_REPLY: FieldId = at(112);
 /// Whether the session went on encrypted.
-pub const NET_TLS: FieldId = at(111);
+pub const NET_TLS: FieldId = at(113);
 
 // databases
 /// That the client asks for.
-pub const DATABASE: FieldId = at(112);
+pub const DATABASE: FieldId = at(114);
 /// As the client calls its program.
-pub const CLIENT_APPLICATION: FieldId = at(113);
+pub const CLIENT_APPLICATION: FieldId = at(115);
 /// That were changed or sent.
-pub const ROWS: FieldId = at(114);
+pub const ROWS: FieldId = at(116);
 /// What the server said when it refused.
-pub const RESPONSE: FieldId = at(115);
+pub const RESPONSE: FieldId = at(117);
 
 // hosts and network
 /// Of the client, `00:11:22:33:44:55`.
-pub const MAC: FieldId = at(116);
+pub const MAC: FieldId = at(118);
 /// As a DHCP client calls itself.
-pub const HOST_NAME: FieldId = at(117);
+pub const HOST_NAME: FieldId = at(119);
 /// As a DHCP client calls itself, in full.
-pub const CLIENT_FQDN: FieldId = at(118);
+pub const CLIENT_FQDN: FieldId = at(120);
 /// That a DHCP server gives.
-pub const DOMAIN: FieldId = at(119);
+pub const DOMAIN: FieldId = at(121);
 /// `DISCOVER`, `ACK` ….
-pub const MSG_TYPES: FieldId = at(120);
+pub const MSG_TYPES: FieldId = at(122);
 /// That a DHCP client has.
-pub const CLIENT_ADDR: FieldId = at(121);
+pub const CLIENT_ADDR: FieldId = at(123);
 /// That a DHCP server gives.
-pub const ASSIGNED_ADDR: FieldId = at(122);
+pub const ASSIGNED_ADDR: FieldId = at(124);
 /// Of the DHCP server.
-pub const SERVER_ADDR: FieldId = at(123);
+pub const SERVER_ADDR: FieldId = at(125);
 /// That a DHCP client asks for.
-pub const REQUESTED_ADDR: FieldId = at(124);
+pub const REQUESTED_ADDR: FieldId = at(126);
 /// Seconds.
-pub const LEASE_TIME: FieldId = at(125);
+pub const LEASE_TIME: FieldId = at(127);
 /// DHCP's vendor class.
-pub const CLIENT_SOFTWARE: FieldId = at(126);
+pub const CLIENT_SOFTWARE: FieldId = at(128);
 /// Each router that a DHCP server names.
-pub const ROUTERS: FieldId = at(127);
+pub const ROUTERS: FieldId = at(129);
 /// Each resolver that a DHCP server names.
-pub const DNS_SERVERS: FieldId = at(128);
+pub const DNS_SERVERS: FieldId = at(130);
 /// Of the frame or of ARP's sender.
-pub const ORIG_MAC: FieldId = at(129);
+pub const ORIG_MAC: FieldId = at(131);
 /// Of the frame or of ARP's target.
-pub const RESP_MAC: FieldId = at(130);
+pub const RESP_MAC: FieldId = at(132);
 /// Number.
-pub const ICMP_TYPE: FieldId = at(131);
+pub const ICMP_TYPE: FieldId = at(133);
 /// Number.
-pub const ICMP_CODE: FieldId = at(132);
+pub const ICMP_CODE: FieldId = at(134);
 /// NTP's, 1 to 7.
-pub const NET_MODE: FieldId = at(133);
+pub const NET_MODE: FieldId = at(135);
 /// NTP's.
-pub const STRATUM: FieldId = at(134);
+pub const STRATUM: FieldId = at(136);
 /// Where an NTP server has its time from.
-pub const REF_ID: FieldId = at(135);
+pub const REF_ID: FieldId = at(137);
 /// Whether SNMP used `public` or `private`; the community itself is a secret.
-pub const COMMUNITY_DEFAULT: FieldId = at(136);
+pub const COMMUNITY_DEFAULT: FieldId = at(138);
 /// SNMP: `get_request` ….
-pub const PDU_TYPE: FieldId = at(137);
+pub const PDU_TYPE: FieldId = at(139);
 /// Of an echo's data.
-pub const CALL_BYTES: FieldId = at(138);
+pub const CALL_BYTES: FieldId = at(140);
 
 /// Every constant above with its name, in order.
 pub const NAMES: &[(FieldId, &str)] = &[
@@ -413,6 +417,8 @@ pub const NAMES: &[(FieldId, &str)] = &[
     (HELO, "helo"),
     (MAIL_FROM, "mailfrom"),
     (RCPT_TO, "rcptto"),
+    (MAIL_HEADER_FROM, "from"),
+    (MAIL_HEADER_TO, "to"),
     (LAST_REPLY, "last_reply"),
     (NET_TLS, "tls"),
     (DATABASE, "DatabaseName"),
