@@ -10,15 +10,29 @@
 //! from the end that the program itself wrote last.
 
 pub mod account;
+pub mod anyone;
 pub mod clamav;
 pub mod cron;
+pub mod kernel;
 pub mod login;
+pub mod mail;
+pub mod name_server;
+pub mod netfilter;
 pub mod pam;
+pub mod panel;
+pub mod phrase;
+pub mod remote;
+pub mod spoken;
 pub mod sshd;
+pub mod slapd;
 pub mod su;
 pub mod sudo;
+pub mod transfer;
+pub mod unknown;
+pub mod voip;
 pub mod vsftpd;
 
+use crate::decode::reader;
 use crate::event::Event;
 
 /// A line of one program.
@@ -35,6 +49,7 @@ pub struct Line<'r> {
 #[derive(Debug, Default)]
 pub struct Memory {
     sessions: sshd::Sessions,
+    connections: slapd::Connections,
 }
 
 /// What a line was found to be.
@@ -42,6 +57,8 @@ pub struct Memory {
 pub struct Found {
     /// It speaks of a login, whatever program wrote it.
     pub is_authentication: bool,
+    /// It tells of a packet that a filter saw.
+    pub is_firewall: bool,
 }
 
 /// Values of `Outcome`.
@@ -50,9 +67,26 @@ const FAILURE: &str = "failure";
 
 /// Sets the fields of a line. A line that says nothing of interest sets none.
 pub fn read<'r>(line: &Line<'r>, memory: &mut Memory, event: &mut Event<'r>) -> Found {
-    if pam::read(line, event) {
+    if panel::is_own_verdict(line.program) && spoken::read(line, event) {
         return Found {
             is_authentication: true,
+            ..Found::default()
+        };
+    }
+    let of_pam = pam::read(line, event);
+    if of_pam != pam::Said::Nothing {
+        if of_pam == pam::Said::Other {
+            spoken::read(line, event);
+        }
+        return Found {
+            is_authentication: true,
+            ..Found::default()
+        };
+    }
+    if netfilter::read(line.message, event) {
+        return Found {
+            is_firewall: true,
+            ..Found::default()
         };
     }
     match service(line.program) {
@@ -63,10 +97,23 @@ pub fn read<'r>(line: &Line<'r>, memory: &mut Memory, event: &mut Event<'r>) -> 
         b"vsftpd" => vsftpd::read(line.message, event),
         b"cron" => cron::read(line.message, event),
         b"clamav" => clamav::read(line.message, event),
+        b"slapd" => slapd::read(line.message, &mut memory.connections, event),
+        b"kernel" => kernel::read(line.message, event),
         name if account::writes(name) => account::read(line.message, event),
-        _ => {}
+        _ => {
+            spoken::read(line, event);
+        }
     }
     Found::default()
+}
+
+/// Returns the service and the message of a line that has no head at all, if a program's own sentence says whose it is.
+pub fn own_file(line: &[u8]) -> Option<(&'static [u8], &[u8])> {
+    // PAM names the service itself.
+    if line.starts_with(b"pam_") && reader::contains(line, b": authentication failure; ") {
+        return Some((b"", line));
+    }
+    spoken::own_file(line)
 }
 
 /// Returns Sigma's name of the service that a program belongs to; programs it has no name for go by their own.

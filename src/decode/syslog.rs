@@ -12,7 +12,7 @@ use crate::decode::program::{self, Line, Memory};
 use crate::decode::reader::{self, Reader};
 use crate::decode::syslog::header::Header;
 use crate::decode::web::access;
-use crate::decode::{DecodeError, Lines, Surroundings, mark, text};
+use crate::decode::{DecodeError, Lines, Surroundings, mark, text, time};
 use crate::event::Event;
 use crate::event::field::{self, Fields};
 use crate::event::logsource::LogSources;
@@ -122,9 +122,14 @@ impl Lines for Syslog {
         let header = match Header::read(text(&record.bytes), &self.zone, record.read_at) {
             Ok(header) => header,
             // Supervisors such as runit keep a daemon's own lines, without a header of syslog's.
-            Err(error) => program::bare(text(&record.bytes))
-                .map(Header::bare)
-                .ok_or(error)?,
+            Err(error) => {
+                let line = text(&record.bytes);
+                let own = program::bare(line).or_else(|| program::own_file(line));
+                Header {
+                    time: time::leading(line, &self.zone, record.read_at),
+                    ..own.map(Header::bare).ok_or(error)?
+                }
+            }
         };
         match repeated_last(header.message) {
             Some(count) => self.emit_last_again(record, &header, count, emit),
@@ -180,6 +185,9 @@ fn logsources<'r>(header: &Header<'r>, found: &program::Found) -> LogSources<'r>
     let is_auth = found.is_authentication
         || matches!(header.facility, Some("auth" | "authpriv"))
         || program::is_authentication(name);
+    if found.is_firewall {
+        sources.categories.push(Cow::Borrowed("firewall"));
+    }
     if is_auth && name != b"auth" {
         sources.services.push(Cow::Borrowed("auth"));
     }

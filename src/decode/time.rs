@@ -98,13 +98,64 @@ pub fn iso(reader: &mut Reader<'_>, zone: &TimeZone) -> Option<Timestamp> {
     let civil = date.to_datetime(clock(&mut ahead)?);
     let mut spaced = ahead;
     spaced.tag(b" ");
+    let mut named = ahead;
+    let is_utc = [&b" UTC "[..], b" GMT "].iter().any(|name| named.tag(name));
     let seconds_east = match offset(&mut ahead) {
         Some(seconds) => Some(seconds),
+        // The space behind the name stays for who reads on.
+        None if is_utc => ahead.take(4).map(|_| 0),
         // `12:34:56 +0700`, but not `12:34:56 +1 more`: what follows an offset is a space or the end.
         None => offset(&mut spaced)
             .filter(|_| spaced.peek().is_none_or(|b| b == b' '))
             .inspect(|_| ahead = spaced),
     };
+    *reader = ahead;
+    match seconds_east {
+        Some(seconds) => at_offset(civil, seconds),
+        None => zone.to_timestamp(civil).ok(),
+    }
+}
+
+/// Reads the label of daemontools' multilog, `@` and 24 hexadecimal digits: TAI64N, seconds of 2^62 + 10 ahead of 1970
+/// and nanoseconds (cr.yp.to/libtai/tai64.html; leap seconds since 1972 are left out there as here).
+pub fn tai64n(reader: &mut Reader<'_>) -> Option<Timestamp> {
+    let mut ahead = *reader;
+    ahead.tag(b"@").then_some(())?;
+    let digits = ahead.take(24)?;
+    let number = |digits: &[u8]| i64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    let seconds = number(digits.get(..16)?)?;
+    let nanoseconds = i32::try_from(number(digits.get(16..)?)?).ok()?;
+    let stamp = Timestamp::new(seconds.checked_sub((1 << 62) + 10)?, nanoseconds).ok()?;
+    ahead.tag(b" ").then_some(())?;
+    *reader = ahead;
+    Some(stamp)
+}
+
+/// Reads a time that begins a daemon's own line, bare or in brackets: `[2026-03-01 10:00:00]`, `[Mar  1 10:00:00]`,
+/// `[01/Mar/2026 10:00:00]`.
+pub fn leading(line: &[u8], zone: &TimeZone, read_at: Timestamp) -> Option<Timestamp> {
+    let line = line.strip_prefix(b"<W>").unwrap_or(line);
+    let line = line.strip_prefix(b"[").unwrap_or(line);
+    let mut reader = Reader::new(line);
+    iso(&mut reader, zone)
+        .or_else(|| bsd(&mut reader, zone, read_at))
+        .or_else(|| european(&mut reader, zone))
+}
+
+/// Reads `01/Mar/2026 12:34:56` and `01-Mar-2026 12:34:56 +0700`.
+fn european(reader: &mut Reader<'_>, zone: &TimeZone) -> Option<Timestamp> {
+    let mut ahead = *reader;
+    let day = i8::try_from(ahead.digits(1, 2)?).ok()?;
+    let separator = ahead.u8().filter(|b| matches!(b, b'-' | b'/'))?;
+    let month = month(&mut ahead)?;
+    ahead.tag(&[separator]).then_some(())?;
+    let year = i16::try_from(ahead.digits(4, 4)?).ok()?;
+    ahead.tag(b" ").then_some(())?;
+    let civil = Date::new(year, month, day)
+        .ok()?
+        .to_datetime(clock(&mut ahead)?);
+    let mut spaced = ahead;
+    let seconds_east = spaced.tag(b" ").then(|| offset(&mut spaced)).flatten();
     *reader = ahead;
     match seconds_east {
         Some(seconds) => at_offset(civil, seconds),
@@ -336,6 +387,31 @@ mod tests {
                 epoch(number).unwrap().as_second(),
                 1_700_000_000,
                 "{number}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_daemons_own_line_begins_with_its_time() {
+        let read_at = "2026-03-10T12:00:00Z".parse().unwrap();
+        for (line, expected) in [
+            ("[2026-03-01 12:34:56] x", Some("2026-03-01T05:34:56Z")),
+            ("[Mar  1 12:34:56] x", Some("2026-03-01T05:34:56Z")),
+            ("[01/Mar/2026 12:34:56] x", Some("2026-03-01T05:34:56Z")),
+            (
+                "[01-Mar-2026 12:34:56 -0400]: x",
+                Some("2026-03-01T16:34:56Z"),
+            ),
+            ("<W>2026-03-01 12:34:56.5 x", Some("2026-03-01T05:34:56.5Z")),
+            ("[31/Feb/2026 12:34:56] x", None),
+            ("x", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|text| text.parse::<Timestamp>().unwrap());
+            assert_eq!(
+                leading(line.as_bytes(), &hanoi(), read_at),
+                expected,
+                "{line}"
             );
         }
     }

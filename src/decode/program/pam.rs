@@ -8,10 +8,21 @@ use crate::event::field;
 /// Programs that say themselves how an attempt ended, so that PAM's word would count it twice.
 const OWN_VERDICT: [&[u8]; 4] = [b"sshd", b"sudo", b"su", b"login"];
 
-/// Reads a line of PAM's; returns whether it is one.
-pub fn read<'r>(line: &Line<'r>, event: &mut Event<'r>) -> bool {
+/// How much of a line PAM accounts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// It is not of PAM.
+    Nothing,
+    /// It is of a module, in words of its own.
+    Other,
+    /// An attempt, a session or a password.
+    All,
+}
+
+/// Reads a line of PAM's.
+pub fn read<'r>(line: &Line<'r>, event: &mut Event<'r>) -> Said {
     let Some((service, text)) = parts(line) else {
-        return false;
+        return Said::Nothing;
     };
     event.set(field::SERVICE, service);
     let text = text.trim_ascii();
@@ -22,16 +33,17 @@ pub fn read<'r>(line: &Line<'r>, event: &mut Event<'r>) -> bool {
     } else if let Some(rest) = text.strip_prefix(b"password changed for ") {
         event.set(field::TARGET_USER_NAME, rest);
         Some(SUCCESS)
-    } else {
-        session(text, event);
+    } else if session(text, event) {
         None
+    } else {
+        return Said::Other;
     };
     if let Some(outcome) = outcome
         && !OWN_VERDICT.contains(&service)
     {
         event.set(field::OUTCOME, outcome);
     }
-    true
+    Said::All
 }
 
 /// Returns the service and the text: `pam_unix(sshd:auth): TEXT`, `(pam_unix) TEXT`, `pam_unix: TEXT`, `sshd(pam_unix)[1]: TEXT`,
@@ -120,12 +132,12 @@ impl<'r> Failure<'r> {
 }
 
 /// `session opened for user root(uid=0) by lan(uid=1000)`, `session closed for user root`
-fn session<'r>(text: &'r [u8], event: &mut Event<'r>) {
+fn session<'r>(text: &'r [u8], event: &mut Event<'r>) -> bool {
     let Some(rest) = text
         .strip_prefix(b"session opened for user ")
         .or_else(|| text.strip_prefix(b"session closed for user "))
     else {
-        return;
+        return false;
     };
     let (target, actor) = match reader::rsplit(rest, b" by ") {
         Some((target, actor)) => (target, actor),
@@ -137,6 +149,7 @@ fn session<'r>(text: &'r [u8], event: &mut Event<'r>) {
     if !actor.is_empty() {
         event.set(field::USER, actor);
     }
+    true
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ struct Session {
     is_accepted: bool,
     /// It failed, by a line that names no peer: the next one that does counts.
     is_pending: bool,
+    /// The beginning of the line that said so, as a hash: no connection ends in the same words twice.
+    end: Option<u64>,
 }
 
 impl Sessions {
@@ -75,6 +77,9 @@ pub fn read<'r>(line: &Line<'r>, sessions: &mut Sessions, event: &mut Event<'r>)
     }
     let mut alone = Session::default();
     let session = sessions.of(line).unwrap_or(&mut alone);
+    if said.verdict == Verdict::ClosedEarly {
+        session.end(line.message);
+    }
     if let Some(outcome) = session.judge(&said, event) {
         event.set(field::OUTCOME, outcome);
     }
@@ -109,7 +114,22 @@ impl Hasher for Ready {
     }
 }
 
+/// `fatal: Unable to negotiate` and the like are told apart by this much.
+const END_BYTES: usize = 24;
+
 impl Session {
+    fn end(&mut self, message: &[u8]) {
+        let words = message.get(..END_BYTES).unwrap_or(message);
+        let end = Some(connection_key(words, b""));
+        if self.end == end {
+            *self = Self {
+                peer: self.peer.take(),
+                ..Self::default()
+            };
+        }
+        self.end = end;
+    }
+
     fn judge(&mut self, said: &Said<'_>, event: &mut Event<'_>) -> Option<&'static str> {
         // A process id that comes back with another peer is another connection.
         let is_another = match (said.peer.and_then(remembered), &self.peer) {
@@ -274,7 +294,7 @@ mod tests {
             ),
             (
                 "Received disconnect from 2001:db8::7: 11: Bye Bye [preauth]",
-                "2001:db8::7|failure",
+                "2001:db8::7",
             ),
             (
                 "error: maximum authentication attempts exceeded for root from 192.0.2.7 port 51 ssh2 [preauth]",

@@ -74,6 +74,12 @@ impl<'r> Header<'r> {
     pub fn read(line: &'r [u8], zone: &TimeZone, read_at: Timestamp) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(line);
         let mut header = Self::default();
+        if let Some(time) = time::tai64n(&mut reader) {
+            header.time = Some(time);
+            reader.spaces();
+            header.read_tagged(reader);
+            return Ok(header);
+        }
         let has_priority = header.read_priority(&mut reader);
         if has_priority && reader.tag(b"1 ") {
             return header.read_5424(reader, zone);
@@ -108,6 +114,7 @@ impl<'r> Header<'r> {
             return Err(HEADER);
         }
         reader.spaces();
+        let _ = header.read_level(&mut reader);
         let behind = reader.rest();
         if header.host.is_empty() {
             header.read_host(&mut reader);
@@ -212,7 +219,12 @@ impl<'r> Header<'r> {
     fn read_host(&mut self, reader: &mut Reader<'r>) {
         let mut ahead = *reader;
         let word = ahead.word();
-        let is_tag = word.ends_with(b":") && !word.ends_with(b"::")
+        // `sogod [26818]:`, which has no host either.
+        let is_spaced_tag = is_process(ahead.word());
+        ahead = *reader;
+        let _ = ahead.word();
+        let is_tag = is_spaced_tag
+            || word.ends_with(b":") && !word.ends_with(b"::")
             || word.starts_with(b"[")
             || memchr::memchr(b'[', word).is_some_and(|_| word.ends_with(b"]"));
         if is_tag || word.len() > HOST_BYTES_MAX || program::bare(reader.rest()).is_some() {
@@ -236,6 +248,10 @@ impl<'r> Header<'r> {
         let mut ahead = *reader;
         let word = ahead.word();
         let word = word.strip_suffix(b":").unwrap_or(word);
+        let word = word
+            .strip_prefix(b"<")
+            .and_then(|word| word.strip_suffix(b">"))
+            .unwrap_or(word);
         let Some((facility, severity)) = reader::split_byte(word, b'.') else {
             return false;
         };
@@ -278,6 +294,10 @@ impl<'r> Header<'r> {
         }
         let tag_end = self.message.len() - reader.rest().len();
         let mut process = None;
+        let mut ahead = reader;
+        if ahead.tag(b" ") && is_process(ahead.word()) {
+            let _ = reader.tag(b" ");
+        }
         if reader.tag(b"[") {
             process = reader.until(b']');
             is_tag |= process.is_some();
@@ -293,9 +313,21 @@ impl<'r> Header<'r> {
         };
         self.module = module;
         self.process = process;
+        // `auth(an@example.org,192.0.2.7,sasl:login)<…>: …` is no module: what stands in it is half of the message.
+        if module.is_some_and(|module| module.contains(&b',')) {
+            (self.tag, self.module) = (name, None);
+            return;
+        }
         let _ = reader.tag(b" ");
         self.message = reader.rest();
     }
+}
+
+/// `[26818]:`
+fn is_process(word: &[u8]) -> bool {
+    word.strip_prefix(b"[")
+        .and_then(|word| word.strip_suffix(b"]:"))
+        .is_some_and(|digits| reader::decimal(digits).is_some())
 }
 
 /// `(systemd)` and `(sd-pam)` are names of processes too.
@@ -458,6 +490,26 @@ mod tests {
             (
                 "Mar  1 10:00:00 web1 auth.info sshd[7]: m",
                 "2026-03-01T10:00:00Z|web1|sshd||7|auth.info|m",
+            ),
+            (
+                "Mar  1 10:00:00 <auth.info> web1 sshd[7]: m",
+                "2026-03-01T10:00:00Z|web1|sshd||7|auth.info|m",
+            ),
+            (
+                "Mar  1 10:00:00 sogod [7]: m",
+                "2026-03-01T10:00:00Z||sogod||7|.|m",
+            ),
+            (
+                "Mar  1 10:00:00 auth(an,192.0.2.7,sasl)<x>: m",
+                "2026-03-01T10:00:00Z||auth|||.|auth(an,192.0.2.7,sasl)<x>: m",
+            ),
+            (
+                "@4000000069a40eaa1dcd6500 imap-login: m",
+                "2026-03-01T10:02:08.5Z||imap-login|||.|m",
+            ),
+            (
+                "2026-03-01 10:00:00 UTC web1 sshd[7]: m",
+                "2026-03-01T10:00:00Z|web1|sshd||7|.|m",
             ),
             (
                 "Mar  1 10:00:00 2001:db8::1 sshd[7]: m",

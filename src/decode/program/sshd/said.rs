@@ -262,12 +262,19 @@ impl<'r> Said<'r> {
             ),
             false => (peer.strip_suffix(b":").unwrap_or(peer), None),
         };
-        let is_failure = is_early || reader::contains(reader.rest(), b"Auth fail");
+        let reason = reader.rest();
+        let _ = reader.tag(b":");
+        reader.spaces();
+        // RFC 4253 11.1: 11 is a program's own farewell, which tells nothing of a refusal; the line that closes the
+        // connection counts if nothing else did.
+        let verdict = match reader.digits(1, 2) {
+            _ if reader::contains(reason, b"Auth fail") => Verdict::ClosedEarly,
+            Some(11) if is_early => Verdict::None,
+            _ if is_early => Verdict::ClosedEarly,
+            _ => Verdict::Closed,
+        };
         Some(Self {
-            verdict: match is_failure {
-                true => Verdict::ClosedEarly,
-                false => Verdict::Closed,
-            },
+            verdict,
             peer: Some(peer),
             port,
             ..Self::default()
